@@ -1,0 +1,1 @@
+"""Algorithms and policies that speak Stable-Baselines3's interface."""

@@ -1,0 +1,1 @@
+"""Reward terms: each a file; they add, subtract and scale."""

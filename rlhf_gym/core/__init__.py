@@ -1,0 +1,1 @@
+"""What everything else stands on: tokens, models, sampling, data, feedback, supervised trainers."""

@@ -1,0 +1,1 @@
+"""The stages of RLHF as functions: collect, evaluate, train, the demo and the studies."""
