@@ -5,7 +5,9 @@ from __future__ import annotations
 import reprlib
 from typing import Any
 
-_short = reprlib.Repr(maxstring=80, maxother=80, maxlist=8, maxtuple=8, maxdict=4)
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+_short.maxlist = _short.maxtuple = 8
 
 
 class RLHFGymError(Exception):
@@ -37,7 +39,7 @@ class InvalidPrompt(InvalidArgument):
 
 
 class InvalidReward(InvalidArgument):
-    """A reward function returned the wrong number of values, a NaN or something that is no number."""
+    """A reward function returned the wrong number of values, a NaN or no numbers at all."""
 
 
 class InvalidData(InvalidArgument):
