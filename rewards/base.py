@@ -1,9 +1,9 @@
 """Rewards as named terms that add, subtract and scale.
 
-    reward = RewardModel("runs/demo/reward_model") + 0.5 * length_bonus - KLPenalty(reference, 0.05)
+    reward = RewardModel("runs/demo/reward_model") + 0.5 * bonus - KLPenalty(reference, 0.05)
 
-A term turns finished episodes into one number per response token. Most terms judge the whole response
-(`ScoreTerm`); their number belongs to the last token.
+A term turns finished episodes into one number per response token. Most terms judge the whole
+response (`ScoreTerm`); their number belongs to the last token.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class TokenStep:
         input_ids, attention_mask: the observation before the action, shape (n, width).
         actions: the tokens emitted, shape (n,).
         ended: True where this action ends the episode, shape (n,).
-        log_probs: log pi of each action in nats, NaN where unknown, shape (n,); None if nobody wrote.
+        log_probs: log pi of each action in nats, shape (n,), NaN where unknown; None if none is.
         log_distribution: log pi of the whole vocabulary, shape (n, vocab), or None.
-        reference_log_distribution: log pi_ref of the whole vocabulary, shape (n, vocab), or None.
+        reference_log_distribution: log pi_ref of the vocabulary, shape (n, vocab), or None.
     """
 
     rows: Tensor
@@ -78,6 +78,7 @@ class RewardTerm(ABC):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+        del state  # a term without state has nothing to take back
 
     def __add__(self, other: RewardTerm | RewardFunction) -> WeightedReward:
         return WeightedReward([*_parts(self), *_parts(as_reward(other))])

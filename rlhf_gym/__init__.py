@@ -1,3 +1,3 @@
-"""RLHF as an ordinary reinforcement-learning problem: text generation is a Gymnasium environment."""
+"""RLHF as an ordinary RL problem: text generation is a Gymnasium environment."""
 
 __version__ = "0.1.0"

@@ -1,8 +1,8 @@
 """How the environment learns log pi(a|s): the policy writes it down while it samples.
 
 No environment sees the policy, and asking the policy again at the end of an episode gives another
-policy's answer once an update has happened in between. So a policy that samples writes what it drew and
-with which log-probability, and `step` takes the record if it was given those very actions.
+policy's answer once an update has happened in between. So a policy that samples writes what it
+drew and with which log-probability, and `step` takes the record if it was given those actions.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class SampledActions:
 
     Attributes:
         actions: token ids, shape (batch,).
-        log_probs: their log-probabilities in nats, shape (batch,); NaN where the writer did not sample.
-        log_distribution: log-probabilities of the whole vocabulary, shape (batch, vocab), or None.
+        log_probs: their log-probabilities in nats, shape (batch,); NaN where unknown.
+        log_distribution: log-probabilities of the vocabulary, shape (batch, vocab), or None.
     """
 
     actions: Tensor
@@ -33,12 +33,12 @@ class SampledActions:
 class LogProbChannel:
     """A mailbox for one step, shared by an environment and the policy that acts in it.
 
-    It survives `deepcopy` by reference (environment and policy stay connected when either is copied)
-    and pickles to an empty one. Each environment has its own.
+    It survives `deepcopy` by reference (environment and policy stay connected when either is
+    copied) and pickles to an empty one. Each environment has its own.
 
     Attributes:
-        wants_distribution: set by an environment whose KL estimator is exact; a policy then writes the
-            full distribution too.
+        wants_distribution: set by an environment whose KL estimator is exact; a policy then writes
+            the full distribution too.
     """
 
     def __init__(self) -> None:

@@ -21,13 +21,13 @@ class Episodes:
         input_ids: prompt and response, int64, shape (batch, prompt_width + time).
         attention_mask: True at real tokens, shape as `input_ids`.
         prompt_width: column at which every response begins.
-        stopped: True where the response ended with a stop token, False at the length limit, shape (batch,).
+        stopped: True where a stop token ended the response, False at the budget, shape (batch,).
         rules: vocabulary, PAD, stop tokens and temperature of the environment.
         tokenizer: decodes the responses.
         prompts: the prompts as the user wrote them, batch strings.
         rows: the data rows the prompts came from; a reward may read reference answers there.
-        log_probs: log pi of each response token in nats, shape (batch, time), NaN where unknown; None if
-            no policy wrote any.
+        log_probs: log pi of each response token in nats, shape (batch, time), NaN where unknown;
+            None if no policy wrote any.
         log_distributions: log pi of the whole vocabulary, shape (batch, time, vocab), or None.
         action_masks: True where an action was allowed, shape (batch, time, vocab), or None.
     """
@@ -77,15 +77,15 @@ class Episodes:
             scores: shape (batch,).
 
         Returns:
-            Shape (batch, time): the score on the stop token, or on the last token when there is none;
-            0 elsewhere, PAD included. One slot later it would enter GAE with weight lambda.
+            Shape (batch, time): the score on the stop token, or on the last token when there is
+            none; 0 elsewhere. One slot later it would enter GAE with weight lambda.
         """
         rewards = torch.zeros(self.response_ids.shape, dtype=torch.float32)
         index = (self.lengths - 1).unsqueeze(-1)
         return rewards.scatter_(1, index.cpu(), scores.float().cpu().unsqueeze(-1))
 
     def reference_log_probs(self, reference: Any) -> Tensor:
-        """log pi_ref of each response token, 0 off the mask, shape (batch, time); one pass, then kept."""
+        """log pi_ref of each response token, 0 off the mask, shape (batch, time); kept."""
         from rlhf_gym.core.scoring import token_log_probs
 
         key = ("log_probs", id(reference))
@@ -101,7 +101,7 @@ class Episodes:
         return self._cache[key]
 
     def reference_log_distributions(self, reference: Any) -> Tensor:
-        """log pi_ref of the whole vocabulary, shape (batch, time, vocab); one pass, then kept."""
+        """log pi_ref of the whole vocabulary, shape (batch, time, vocab); kept."""
         from rlhf_gym.core.scoring import token_log_distributions
 
         key = ("log_distributions", id(reference))

@@ -1,7 +1,7 @@
 """The token MDP's arithmetic: which tokens are legal, and how an observation is read by a model.
 
-Policy, reference and exact optimum all pass through `legal_logits`, so temperature and masks are the
-same for all of them: at the start of training KL is exactly 0 and every ratio is exactly 1.
+Policy, reference and exact optimum all pass through `legal_logits`, so temperature and masks are
+the same for all of them: at the start of training KL is exactly 0 and every ratio is exactly 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class TokenRules:
     """Which tokens may be emitted, which end a response, and at what temperature.
 
     Attributes:
-        vocab_size: number of actions; a model may have more logits (padded embeddings), never fewer.
+        vocab_size: number of actions; a model may have more logits (padded rows), never fewer.
         pad_id: fills rows; never legal, never a stop token.
         stop_ids: the first of these ends the response (chat models have several).
         temperature: divides the logits in rollout, reference and update alike.
@@ -81,8 +81,8 @@ def legal_logits(logits: Tensor, rules: TokenRules, mask: Tensor | None = None) 
         mask: True where an action is allowed, broadcastable to (..., vocab); None allows all.
 
     Returns:
-        Shape (..., vocab): divided by the temperature, minus infinity at illegal tokens. A new tensor;
-        `logits` is left as it is.
+        Shape (..., vocab): divided by the temperature, minus infinity at illegal tokens. A new
+        tensor; `logits` is left as it is.
     """
     if logits.shape[-1] < rules.vocab_size:
         raise TokenizerMismatch(
@@ -136,7 +136,7 @@ def last_token_index(attention_mask: Tensor) -> Tensor:
 def next_token_logits(model: nn.Module, observation: Observation) -> Tensor:
     """Raw logits of the token that follows each observation, shape (batch, at least vocab).
 
-    The last slot of an observation is usually padding: what is read is the slot of the last mask bit.
+    The last slot of an observation is usually padding: the slot of the last mask bit is read.
     """
     inputs = lm_inputs(observation, next(model.parameters()).device)
     last = last_token_index(inputs["attention_mask"])
@@ -160,6 +160,6 @@ def gather_log_probs(logits: Tensor, actions: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Entropy of the distribution behind legal logits, in nats, shape (...); illegal tokens count 0."""
+    """Entropy of the distribution behind legal logits, nats, shape (...); illegal tokens add 0."""
     log_probs = logits.log_softmax(-1)
     return -(log_probs.exp() * log_probs.masked_fill(log_probs == -torch.inf, 0.0)).sum(-1)
