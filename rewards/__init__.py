@@ -1,1 +1,64 @@
-"""Reward terms: each a file; they add, subtract and scale."""
+"""Reward terms: each a file; they add, subtract and scale.
+
+Names are imported when they are first used, so that `import rlhf_gym` stays free of torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlhf_gym.rewards.base import (
+        FunctionReward,
+        RewardTerm,
+        ScoreTerm,
+        TokenStep,
+        WeightedReward,
+        as_reward,
+    )
+    from rlhf_gym.rewards.controllers import AdaptiveKL, FixedKL, KLController
+    from rlhf_gym.rewards.credit import credit_by_token
+    from rlhf_gym.rewards.kl import KLPenalty, adapter_off_reference, sampled_kl
+
+_MODULES = {
+    "AdaptiveKL": "controllers",
+    "FixedKL": "controllers",
+    "FunctionReward": "base",
+    "KLController": "controllers",
+    "KLPenalty": "kl",
+    "RewardTerm": "base",
+    "ScoreTerm": "base",
+    "TokenStep": "base",
+    "WeightedReward": "base",
+    "adapter_off_reference": "kl",
+    "as_reward": "base",
+    "credit_by_token": "credit",
+    "sampled_kl": "kl",
+}
+
+__all__ = [
+    "AdaptiveKL",
+    "FixedKL",
+    "FunctionReward",
+    "KLController",
+    "KLPenalty",
+    "RewardTerm",
+    "ScoreTerm",
+    "TokenStep",
+    "WeightedReward",
+    "adapter_off_reference",
+    "as_reward",
+    "credit_by_token",
+    "sampled_kl",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"rlhf_gym.rewards.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
