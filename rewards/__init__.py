@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         TokenStep,
         WeightedReward,
         as_reward,
+        as_weighted,
     )
     from rlhf_gym.rewards.controllers import AdaptiveKL, FixedKL, KLController
     from rlhf_gym.rewards.credit import credit_by_token
@@ -33,6 +34,7 @@ _MODULES = {
     "WeightedReward": "base",
     "adapter_off_reference": "kl",
     "as_reward": "base",
+    "as_weighted": "base",
     "credit_by_token": "credit",
     "sampled_kl": "kl",
 }
@@ -49,6 +51,7 @@ __all__ = [
     "WeightedReward",
     "adapter_off_reference",
     "as_reward",
+    "as_weighted",
     "credit_by_token",
     "sampled_kl",
 ]

@@ -8,6 +8,7 @@ response (`ScoreTerm`); their number belongs to the last token.
 
 from __future__ import annotations
 
+import math
 import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rlhf_gym.core.episodes import Episodes
-from rlhf_gym.core.errors import InvalidArgument, InvalidReward
+from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint, InvalidReward
 
 RewardFunction = Callable[[list[str], list[str]], Sequence[float]]
 """What a user may write: `(prompts, responses) -> one number per response`."""
@@ -93,9 +94,9 @@ class RewardTerm(ABC):
         return as_reward(other) - self
 
     def __mul__(self, weight: float) -> WeightedReward:
-        if not isinstance(weight, numbers.Real):
+        if not isinstance(weight, numbers.Real) or not math.isfinite(weight):
             raise InvalidArgument(
-                "weight", weight, "a reward term is scaled by a number", "Write 0.5 * term"
+                "weight", weight, "a reward term is scaled by a finite number", "Write 0.5 * term"
             )
         return WeightedReward([(float(weight) * w, term) for w, term in _parts(self)])
 
@@ -143,11 +144,20 @@ class WeightedReward(RewardTerm):
 
     Args:
         parts: (weight, term) pairs; two terms may not share a name.
+
+    Attributes:
+        parts: the pairs.
+        terminal: True if every term is paid with the last token.
+
+    Raises:
+        InvalidArgument: no terms, two of one name, or a penalty that was added.
     """
 
     name = "reward"
 
     def __init__(self, parts: Sequence[tuple[float, RewardTerm]]) -> None:
+        if not parts:
+            raise InvalidArgument("parts", parts, "a reward without terms", "Give a term")
         names = [term.name for _, term in parts]
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
@@ -157,11 +167,21 @@ class WeightedReward(RewardTerm):
                 "two reward terms share this name",
                 "Pass name=... to one of them",
             )
-        for weight, term in parts:
-            if isinstance(term, SignedTerm):
-                term.check_weight(weight)
         self.parts = list(parts)
         self.terminal = all(term.terminal for _, term in parts)
+        # One term alone may still be on its way to the right of a minus: score - 0.5 * penalty.
+        if len(parts) > 1:
+            self.check_signs()
+
+    def check_signs(self) -> None:
+        """Refuse a term that makes sense with the other sign only.
+
+        Raises:
+            InvalidArgument: for example a KL penalty that was added.
+        """
+        for weight, term in self.parts:
+            if isinstance(term, SignedTerm):
+                term.check_weight(weight)
 
     def token_rewards(self, episodes: Episodes) -> Tensor:
         """The sum of `term_rewards`, shape (batch, time)."""
@@ -171,12 +191,40 @@ class WeightedReward(RewardTerm):
         """Each term by name, weight applied, each of shape (batch, time)."""
         return {term.name: weight * term.token_rewards(episodes) for weight, term in self.parts}
 
+    def step_rewards(self, step: TokenStep) -> Tensor:
+        """The sum of `step_term_rewards`, shape (n,); terminal terms are not in it."""
+        shares = self.step_term_rewards(step).values()
+        return torch.stack(list(shares)).sum(0) if shares else torch.zeros(len(step.actions))
+
+    def step_term_rewards(self, step: TokenStep) -> dict[str, Tensor]:
+        """Each term that is paid token by token, weight applied, each of shape (n,).
+
+        Terminal terms are missing: they are paid with the last token, through `token_rewards`.
+        """
+        return {
+            term.name: weight * term.step_rewards(step)
+            for weight, term in self.parts
+            if not term.terminal
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """The states of the terms, by name."""
         return {term.name: term.state_dict() for _, term in self.parts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Give each term its state back."""
+        """Give each term its state back.
+
+        Raises:
+            InvalidCheckpoint: the state of another reward.
+        """
+        names = [term.name for _, term in self.parts]
+        if sorted(state) != sorted(names):
+            raise InvalidCheckpoint(
+                "reward",
+                sorted(state),
+                f"the saved state is not that of the terms {', '.join(names)}",
+                "Resume with the reward that the run was started with",
+            )
         for _, term in self.parts:
             term.load_state_dict(state[term.name])
 
@@ -203,6 +251,17 @@ def as_reward(reward: RewardTerm | RewardFunction) -> RewardTerm:
     )
 
 
+def as_weighted(reward: RewardTerm | RewardFunction) -> WeightedReward:
+    """The one form an environment holds: a sum, if only of one term, whose signs are right.
+
+    Raises:
+        InvalidArgument: neither a term nor a function, or a penalty that was not subtracted.
+    """
+    weighted = WeightedReward(_parts(as_reward(reward)))
+    weighted.check_signs()
+    return weighted
+
+
 def check_scores(values: Any, count: int, name: str) -> Tensor:
     """Refuse what is not one finite number per response.
 
@@ -218,7 +277,7 @@ def check_scores(values: Any, count: int, name: str) -> Tensor:
         InvalidReward: wrong count, a NaN or infinity, or something that is no number.
     """
     try:
-        scores = torch.as_tensor(values, dtype=torch.float32).detach()
+        scores = torch.as_tensor(values, dtype=torch.float32).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidReward(
             name, values, "not a sequence of numbers", "Return one float per response"
