@@ -1,0 +1,154 @@
+"""From flags to an environment: a registered task, or the user's own model, prompts and reward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+from gymnasium.vector import VectorEnv
+
+from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.registry import load_object
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """Which task to train on."""
+
+    env: str = "rlhf_gym/Sentiment-v0"
+    """A registered id. Ignored when `model` is given: then the task is built from the flags below."""
+    num_envs: int = 64
+    """How many responses are written side by side."""
+    model: str | None = None
+    """Your own policy and reference: a directory or a hub name."""
+    prompts: str | None = None
+    """Your own prompts: a file or folder with a column `prompt`."""
+    prompt_column: str = "prompt"
+    """The column that holds the prompt, when it has another name."""
+    reward: str | None = None
+    """A reward model's directory, or `module:function` of (prompts, responses) -> list of numbers."""
+    gold: str | None = None
+    """A judge that is only watched, never trained on; given as `reward` is."""
+    kl_coef: float | None = None
+    """Weight of the KL penalty in nats; by default the task's own, or 0.05."""
+    kl_estimator: Literal["k1", "k2", "k3", "exact"] | None = None
+    """How KL is estimated from samples, or exactly; by default the task's own, or k1."""
+    kl_placement: Literal["token", "sequence"] | None = None
+    """Where the penalty is paid: at each token, or at the last; by default at each token."""
+    kl_target: float | None = None
+    """Steer the coefficient towards this many nats a response (Ziegler et al. 2019)."""
+    max_prompt_tokens: int | None = None
+    """Longest prompt; by default that of the prompts."""
+    max_response_tokens: int | None = None
+    """Budget of a response in tokens; by default the task's own, or 32."""
+    temperature: float = 1.0
+    """Divides the logits, in rollout, reference and update alike."""
+
+    def __post_init__(self) -> None:
+        if self.num_envs < 1:
+            raise InvalidArgument("num_envs", self.num_envs, "no episode", "Give 1 or more")
+        if self.kl_coef is not None and self.kl_coef < 0:
+            raise InvalidArgument(
+                "kl_coef",
+                self.kl_coef,
+                "a negative coefficient pays for leaving the reference",
+                "Give 0 or more",
+            )
+        if self.model is not None and self.prompts is None:
+            raise InvalidArgument(
+                "prompts", None, "a model of your own needs prompts", "Add --prompts FILE"
+            )
+        if self.model is None and self.prompts is not None:
+            raise InvalidArgument(
+                "model", None, "prompts of your own need a model", "Add --model DIRECTORY"
+            )
+
+
+def make_environment(config: EnvironmentConfig) -> VectorEnv:
+    """The vector environment that the flags describe."""
+    import rlhf_gym  # noqa: F401  registers the tasks
+
+    return _own_task(config) if config.model is not None else _registered_task(config)
+
+
+def _registered_task(config: EnvironmentConfig) -> VectorEnv:
+    from gymnasium.error import Error as GymnasiumError
+
+    given = {
+        "kl_coef": config.kl_coef,
+        "kl_estimator": config.kl_estimator,
+        "kl_placement": config.kl_placement,
+        "kl_target": config.kl_target,
+        "max_response_tokens": config.max_response_tokens,
+    }
+    overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if config.reward is not None:
+        overrides["reward"] = load_reward(config.reward, "reward")
+    if config.gold is not None:
+        overrides["gold"] = load_reward(config.gold, "gold")
+    if config.temperature != 1.0:
+        overrides["temperature"] = config.temperature
+    try:
+        return gym.make_vec(config.env, num_envs=config.num_envs, **overrides)
+    except GymnasiumError as error:
+        raise InvalidArgument(
+            "env", config.env, str(error), "`rlhf-gym list` shows the environments"
+        ) from error
+
+
+def _own_task(config: EnvironmentConfig) -> VectorEnv:
+    from rlhf_gym.core.data import read_records
+    from rlhf_gym.core.models import load_causal_lm, load_tokenizer
+    from rlhf_gym.envs.text import TextGenerationVectorEnv
+    from rlhf_gym.rewards.kl import KLPenalty
+
+    assert config.model is not None and config.prompts is not None
+    reference = load_causal_lm(config.model)
+    tokenizer = load_tokenizer(config.model)
+    if config.reward is None:
+        raise InvalidArgument(
+            "reward",
+            None,
+            "a model of your own needs a reward",
+            "Add --reward DIRECTORY of a reward model, or --reward module:function",
+        )
+    penalty = KLPenalty(
+        reference,
+        kl_controller(config.kl_coef, config.kl_target),
+        estimator=config.kl_estimator or "k1",
+        placement=config.kl_placement or "token",
+    )
+    return TextGenerationVectorEnv(
+        read_records(
+            config.prompts, columns={config.prompt_column: "prompt"}, required=("prompt",)
+        ),
+        tokenizer,
+        reward=load_reward(config.reward, "reward") - penalty,
+        gold=None if config.gold is None else load_reward(config.gold, "gold"),
+        reference=reference,
+        num_envs=config.num_envs,
+        max_prompt_tokens=config.max_prompt_tokens,
+        max_response_tokens=config.max_response_tokens or 32,
+        temperature=config.temperature,
+    )
+
+
+def kl_controller(coef: float | None, target: float | None) -> Any:
+    """A fixed coefficient, or one that is steered when a target is given."""
+    from rlhf_gym.rewards.controllers import AdaptiveKL
+
+    if target is None:
+        return 0.05 if coef is None else coef
+    return AdaptiveKL(initial=0.15 if coef is None else coef, target=target)
+
+
+def load_reward(source: str, field: str) -> Any:
+    """A reward term from a reward model's directory or from `module:function`."""
+    from rlhf_gym.rewards.base import as_reward
+    from rlhf_gym.rewards.model import RewardModel
+
+    if ":" in source and not Path(source).exists():
+        return as_reward(load_object(source, field))
+    return RewardModel(source, name="reward_model" if field == "reward" else field)
