@@ -28,7 +28,7 @@ COMMANDS = Registry(
         "bench": ("rlhf_gym.pipelines.bench:COMMAND", "measure speed as ratios in one run"),
         "build-assets": (
             "rlhf_gym.pipelines.stages:BUILD_ASSETS",
-            "make the embedded models again",
+            "make the embedded models anew",
         ),
         "list": ("rlhf_gym.pipelines.listing:COMMAND", "show agents, environments and rewards"),
     },

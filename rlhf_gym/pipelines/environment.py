@@ -18,7 +18,7 @@ class EnvironmentConfig:
     """Which task to train on."""
 
     env: str = "rlhf_gym/Sentiment-v0"
-    """A registered id. Ignored when `model` is given: then the task is built from the flags below."""
+    """A registered id; with `model` given, the task is built from the flags below instead."""
     num_envs: int = 64
     """How many responses are written side by side."""
     model: str | None = None
@@ -28,7 +28,7 @@ class EnvironmentConfig:
     prompt_column: str = "prompt"
     """The column that holds the prompt, when it has another name."""
     reward: str | None = None
-    """A reward model's directory, or `module:function` of (prompts, responses) -> list of numbers."""
+    """A reward model's directory, or `module:function`: (prompts, responses) -> numbers."""
     gold: str | None = None
     """A judge that is only watched, never trained on; given as `reward` is."""
     kl_coef: float | None = None
@@ -104,7 +104,8 @@ def _own_task(config: EnvironmentConfig) -> VectorEnv:
     from rlhf_gym.envs.text import TextGenerationVectorEnv
     from rlhf_gym.rewards.kl import KLPenalty
 
-    assert config.model is not None and config.prompts is not None
+    assert config.model is not None
+    assert config.prompts is not None
     reference = load_causal_lm(config.model)
     tokenizer = load_tokenizer(config.model)
     if config.reward is None:
