@@ -1,9 +1,10 @@
-"""The one-number head of a reward model: how it starts, where it is read, how its scale is folded in.
+"""The one-number head of a reward model: how it starts, where it is read, how it is normalised.
 
-A reward model is a Hugging Face sequence classifier with one output. A causal one (GPT-2, Llama, ...)
-has a linear `score` on the trunk, read at the last real token; an encoder (BERT, ...) has a head of its
-own and is asked through its own forward pass. Normalisation needs no extra parameters: the gain is
-folded into the head's weight, the mean is `config.reward_mean`, because that head has no bias.
+A reward model is a Hugging Face sequence classifier with one output. A causal one (GPT-2, Llama,
+...) has a linear `score` on the trunk, read at the last real token; an encoder (BERT, ...) has a
+head of its own and is asked through its own forward pass. Normalisation needs no extra parameters:
+the gain is folded into the head's weight, and the mean is `config.reward_mean`, because a causal
+model's head has no bias.
 """
 
 from __future__ import annotations
@@ -57,15 +58,15 @@ def init_reward_head(model: PreTrainedModel, generator: torch.Generator) -> None
 
 
 def reward_mean(config: PretrainedConfig) -> float:
-    """The mean that is subtracted from the head's output; 0 for a model that was never normalised."""
+    """The mean that is subtracted from the head's output; 0 for a model never normalised."""
     return float(getattr(config, "reward_mean", 0.0))
 
 
 def fold_normalisation(model: PreTrainedModel, mean: float, std: float) -> None:
     """Shift and scale a reward model, so that scores with this mean and deviation get 0 and 1.
 
-    Folding twice composes: the second call's mean and deviation are those of the scores as they came
-    out after the first.
+    Folding twice composes: the second call's mean and deviation are those of the scores as they
+    came out after the first.
 
     Args:
         model: a sequence classifier with one output; its head and config are changed in place.
@@ -73,7 +74,7 @@ def fold_normalisation(model: PreTrainedModel, mean: float, std: float) -> None:
         std: their standard deviation, above 0.
 
     Raises:
-        InvalidArgument: a mean that is not finite, or a deviation that is not a finite number above 0.
+        InvalidArgument: a mean that is not finite, or a deviation that is not finite and above 0.
 
     Source: Ziegler et al. 2019, section 2.1: rewards normalised to mean 0, variance 1 on the
     pretrained model's own samples.
@@ -85,7 +86,7 @@ def fold_normalisation(model: PreTrainedModel, mean: float, std: float) -> None:
             "std",
             std,
             "scores are divided by it",
-            "Normalise on responses whose scores differ; equal scores mean the model learned nothing",
+            "Normalise on responses whose scores differ; if none do, the model learned nothing",
         )
     head = reward_head(model)
     with torch.no_grad():
@@ -109,11 +110,13 @@ def score_ids(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor)
     """
     name, head = _named_head(model)
     ids, mask, _ = _trim(input_ids, attention_mask)
-    if name != _CAUSAL_HEAD:
-        scores: Tensor = model(input_ids=ids, attention_mask=mask).logits[:, 0]
-        return scores.float() - reward_mean(model.config)
-    last = _trunk(model, ids, mask)[torch.arange(len(ids), device=ids.device), last_token_index(mask)]
-    return head(last)[:, 0].float() - reward_mean(model.config)
+    scores: Tensor
+    if name == _CAUSAL_HEAD:
+        rows = torch.arange(len(ids), device=ids.device)
+        scores = head(_trunk(model, ids, mask)[rows, last_token_index(mask)])[:, 0]
+    else:
+        scores = model(input_ids=ids, attention_mask=mask).logits[:, 0]
+    return scores.float() - reward_mean(model.config)
 
 
 def per_token_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -125,8 +128,8 @@ def per_token_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: 
         attention_mask: non-zero at real tokens, shape (batch, width).
 
     Returns:
-        Normalised scores, float32, shape (batch, width), 0 off the mask. The entry of a row's last real
-        token is that row's `score_ids`.
+        Normalised scores, float32, shape (batch, width), 0 off the mask. The entry of a row's last
+        real token is that row's `score_ids`.
 
     Raises:
         InvalidArgument: an encoder, which has one score for the whole text and none for a prefix.
@@ -152,9 +155,7 @@ def _named_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:
     heads = [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module.out_features == 1
-        and not name.startswith(trunk)
+        if isinstance(module, nn.Linear) and module.out_features == 1 and not name.startswith(trunk)
     ]
     if not heads:
         raise InvalidCheckpoint(
