@@ -1,0 +1,83 @@
+"""Studies: each prints one published figure, over several seeds, and keeps it as a small file.
+
+rlhf-gym study exact --seeds 5
+RLHF_GYM_DATA=folder rlhf-gym study reviews
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from rlhf_gym.core.command import Command
+from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.registry import Registry
+
+STUDIES = Registry(
+    "study",
+    {
+        "exact": (
+            "rlhf_gym.pipelines.studies.exact:run",
+            "PPO on Exact-v0: share of the way to the exact optimum",
+        ),
+        "reviews": (
+            "rlhf_gym.pipelines.studies.reviews:run",
+            "sentiment on real film reviews, judged by a classifier of other data",
+        ),
+        "stories": (
+            "rlhf_gym.pipelines.studies.stories:run",
+            "a real pretrained story model, with a Python reward and with a reward model",
+        ),
+        "human-preferences": (
+            "rlhf_gym.pipelines.studies.human_preferences:run",
+            "a reward model of human preferences: accuracy on held-out pairs",
+        ),
+    },
+)
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Reproduce a published figure."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """Which one: exact, reviews, stories or human-preferences."""
+    seeds: int = 5
+    """Independent repetitions of what is learned."""
+    data: Path | None = None
+    """Folder of the real data sets; by default the environment variable RLHF_GYM_DATA."""
+    output: Path = Path("runs/studies")
+    """Where models and results go; stages that are already there are not run again."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise InvalidArgument("seeds", self.seeds, "nothing would be run", "Give 1 or more")
+
+    @property
+    def data_folder(self) -> Path:
+        """The folder of the real data sets.
+
+        Raises:
+            InvalidArgument: none was given, or it does not exist.
+        """
+        given = self.data or os.environ.get("RLHF_GYM_DATA")
+        if given is None or not Path(given).is_dir():
+            raise InvalidArgument(
+                "data",
+                given,
+                "this study needs real data",
+                "Pass --data FOLDER or set RLHF_GYM_DATA",
+            )
+        return Path(given)
+
+
+def run(config: StudyConfig) -> None:
+    """Run the study that the configuration names."""
+    STUDIES.load(config.name)(config)
+
+
+COMMAND = Command(StudyConfig, run)

@@ -1,0 +1,91 @@
+"""What a study leaves behind: a table on the screen, and the same as Markdown and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from rlhf_gym.pipelines.run_folder import prepare_folder, write_json
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its 95 % interval.
+
+    Attributes:
+        mean: over the seeds.
+        low, high: percentile bootstrap of the mean.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def over_seeds(values: Sequence[float], resamples: int = 10_000) -> Interval:
+    """Mean and 95 % percentile-bootstrap interval of one number per seed.
+
+    Args:
+        values: one per seed; a single seed has no interval (all three are equal).
+        resamples: bootstrap draws, from a generator with a fixed seed.
+
+    Source: Agarwal et al. (2021), section 4.1.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(0)
+    draws = rng.choice(numbers, size=(resamples, len(numbers))).mean(-1)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Interval(float(numbers.mean()), float(low), float(high))
+
+
+@dataclass
+class StudyReport:
+    """A table that grows row by row.
+
+    Attributes:
+        title: what was measured.
+        columns: names of the columns.
+        rows: one list of cells each.
+        notes: sentences under the table.
+        raw: every number behind the table, by name.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: list[list[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    raw: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, *cells: object) -> None:
+        """One more row."""
+        self.rows.append([str(cell) for cell in cells])
+
+    def markdown(self) -> str:
+        """The table and the notes as Markdown."""
+        lines = [f"# {self.title}", "", f"| {' | '.join(self.columns)} |"]
+        lines.append(f"|{'---|' * len(self.columns)}")
+        lines += [f"| {' | '.join(row)} |" for row in self.rows]
+        return "\n".join([*lines, "", *self.notes]) + "\n"
+
+    def publish(self, folder: Path) -> None:
+        """Print the table and write `report.md` and `results.json`."""
+        prepare_folder(folder)
+        (folder / "report.md").write_text(self.markdown(), encoding="utf-8")
+        write_json(folder / "results.json", {"title": self.title, **self.raw})
+        console = Console()
+        table = Table(*self.columns, title=self.title)
+        for row in self.rows:
+            table.add_row(*row)
+        console.print(table)
+        for note in self.notes:
+            console.print(note, markup=False)
+        console.print(f"written to {folder}", markup=False)
