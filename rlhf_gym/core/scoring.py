@@ -1,0 +1,175 @@
+"""Teacher-forced scoring: the log-probabilities of responses that are already written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from rlhf_gym.core.decoding import Backend, Decoder, make_decoder
+from rlhf_gym.core.tokens import TokenRules, gather_log_probs, legal_logits
+
+TRUNK_TOKENS = 1 << 14
+"""Most tokens, padding included, that go through the trunk at once."""
+
+HEAD_FLOATS = 1 << 25
+"""Most logits that exist at once: 128 MiB in float32."""
+
+
+@torch.no_grad()
+def token_log_probs(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    prompt_width: int,
+    rules: TokenRules,
+    action_masks: Tensor | None = None,
+    *,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Log-probability of every response token under the legal logits.
+
+    Args:
+        model: a Hugging Face causal language model, plain or wrapped by peft.
+        input_ids: prompts padded on the left, responses padded on the right, shape (batch, width).
+        attention_mask: non-zero at real tokens, shape (batch, width).
+        prompt_width: column at which every response begins, at least 1.
+        rules: temperature, vocabulary and tokens that are never legal.
+        action_masks: True where an action was allowed, shape (batch, time, vocab); None allows all.
+        backend: see `rlhf_gym.core.decoding.make_decoder`.
+
+    Returns:
+        Nats, float32, 0 where there is no token, shape (batch, time) with time = width -
+        prompt_width, on the model's device.
+    """
+    mask = attention_mask[:, prompt_width:].bool()
+    result: Tensor | None = None
+    for rows, times, logits in _response_logits(
+        model, input_ids, attention_mask, prompt_width, rules, action_masks, backend
+    ):
+        if result is None:
+            result = logits.new_zeros(mask.shape, dtype=torch.float32)
+        actions = input_ids[:, prompt_width:].to(logits.device)[rows, times]
+        result[rows, times] = gather_log_probs(logits, actions)
+    return torch.zeros(mask.shape) if result is None else result
+
+
+@torch.no_grad()
+def token_log_distributions(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    prompt_width: int,
+    rules: TokenRules,
+    action_masks: Tensor | None = None,
+    *,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Log-probabilities of the whole vocabulary before every response token.
+
+    Args:
+        model: a Hugging Face causal language model, plain or wrapped by peft.
+        input_ids: prompts padded on the left, responses padded on the right, shape (batch, width).
+        attention_mask: non-zero at real tokens, shape (batch, width).
+        prompt_width: column at which every response begins, at least 1.
+        rules: temperature, vocabulary and tokens that are never legal.
+        action_masks: True where an action was allowed, shape (batch, time, vocab); None allows all.
+        backend: see `rlhf_gym.core.decoding.make_decoder`.
+
+    Returns:
+        Nats, float32, minus infinity at illegal tokens, 0 everywhere where there is no token, shape
+        (batch, time, vocab) with time = width - prompt_width, on the model's device.
+    """
+    mask = attention_mask[:, prompt_width:].bool()
+    shape = (*mask.shape, rules.vocab_size)
+    result: Tensor | None = None
+    for rows, times, logits in _response_logits(
+        model, input_ids, attention_mask, prompt_width, rules, action_masks, backend
+    ):
+        if result is None:
+            result = logits.new_zeros(shape, dtype=torch.float32)
+        result[rows, times] = logits.log_softmax(-1)
+    return torch.zeros(shape) if result is None else result
+
+
+def sequence_perplexity(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    prompt_width: int,
+    rules: TokenRules,
+    *,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Perplexity of each response: exp of the mean negative log-probability of its tokens.
+
+    Args:
+        model: a Hugging Face causal language model, plain or wrapped by peft.
+        input_ids: prompts padded on the left, responses padded on the right, shape (batch, width).
+        attention_mask: non-zero at real tokens, shape (batch, width).
+        prompt_width: column at which every response begins, at least 1.
+        rules: temperature, vocabulary and tokens that are never legal.
+        backend: see `rlhf_gym.core.decoding.make_decoder`.
+
+    Returns:
+        Float32, NaN for a response without a token, shape (batch,), on the model's device.
+    """
+    log_probs = token_log_probs(
+        model, input_ids, attention_mask, prompt_width, rules, backend=backend
+    )
+    lengths = attention_mask[:, prompt_width:].bool().sum(-1).to(log_probs.device)
+    return (-log_probs.sum(-1) / lengths).exp()
+
+
+def _response_logits(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    prompt_width: int,
+    rules: TokenRules,
+    action_masks: Tensor | None,
+    backend: Backend,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Legal logits of the response tokens, a chunk at a time.
+
+    Rows go through the trunk in order of length, so that short ones are not padded to the longest;
+    the head sees real response tokens only.
+
+    Yields:
+        rows and times of the chunk's tokens, each of shape (tokens,), and their legal logits in
+        float32, shape (tokens, vocab).
+    """
+    decoder = make_decoder(model, backend)
+    for chunk in _length_buckets(attention_mask):
+        hidden = _response_hidden(decoder, input_ids[chunk], attention_mask[chunk], prompt_width)
+        rows, times = attention_mask[chunk, prompt_width:].bool().nonzero(as_tuple=True)
+        size = max(1, HEAD_FLOATS // rules.vocab_size)
+        for some_rows, some_times in zip(
+            torch.split(rows, size), torch.split(times, size), strict=True
+        ):
+            raw = decoder.logits(hidden[some_rows, some_times]).float()
+            batch_rows = chunk[some_rows]
+            mask = None if action_masks is None else action_masks[batch_rows, some_times]
+            legal = legal_logits(raw, rules, None if mask is None else mask.to(raw.device))
+            yield batch_rows, some_times, legal
+
+
+def _response_hidden(
+    decoder: Decoder, input_ids: Tensor, attention_mask: Tensor, prompt_width: int
+) -> Tensor:
+    """Hidden states that response tokens are predicted from, shape (rows, time, hidden)."""
+    # The token in column c is predicted from column c - 1; the last column predicts nothing.
+    return decoder.hidden_sequence(input_ids[:, :-1], attention_mask[:, :-1])[:, prompt_width - 1 :]
+
+
+def _length_buckets(attention_mask: Tensor) -> Iterator[Tensor]:
+    """Row numbers in groups of similar length, each of at most `TRUNK_TOKENS` padded tokens."""
+    lengths = attention_mask.bool().sum(-1)
+    order = lengths.argsort(descending=True)
+    start = 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        end = start + max(1, TRUNK_TOKENS // longest)
+        yield order[start:end]
+        start = end
