@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rlhf_gym.rewards.controllers import AdaptiveKL, FixedKL, KLController
     from rlhf_gym.rewards.credit import credit_by_token
     from rlhf_gym.rewards.kl import KLPenalty, adapter_off_reference, sampled_kl
+    from rlhf_gym.rewards.model import RewardModel
 
 _MODULES = {
     "AdaptiveKL": "controllers",
@@ -28,6 +29,7 @@ _MODULES = {
     "FunctionReward": "base",
     "KLController": "controllers",
     "KLPenalty": "kl",
+    "RewardModel": "model",
     "RewardTerm": "base",
     "ScoreTerm": "base",
     "TokenStep": "base",
@@ -45,6 +47,7 @@ __all__ = [
     "FunctionReward",
     "KLController",
     "KLPenalty",
+    "RewardModel",
     "RewardTerm",
     "ScoreTerm",
     "TokenStep",
