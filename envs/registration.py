@@ -1,0 +1,27 @@
+"""The ids that `gym.make` knows. Adding an environment is one line here.
+
+Gymnasium calls `register_all` while it is itself being imported (our entry point `gymnasium.envs`),
+so nothing but Gymnasium's registry is imported, and entry points are strings.
+"""
+
+from __future__ import annotations
+
+from gymnasium.envs.registration import register, registry
+
+ENVIRONMENTS = {
+    "rlhf_gym/Sentiment-v0": "rlhf_gym.envs.sentiment:Sentiment",
+    "rlhf_gym/Exact-v0": "rlhf_gym.envs.exact:Exact",
+    "rlhf_gym/TextGeneration-v0": "rlhf_gym.envs.text:TextGeneration",
+}
+"""id -> what single and vector environment have in common: `<it>Env` and `<it>VectorEnv`."""
+
+
+def register_all() -> None:
+    """Register every environment that is not registered yet."""
+    for env_id, entry_point in ENVIRONMENTS.items():
+        if env_id not in registry:
+            register(
+                env_id,
+                entry_point=f"{entry_point}Env",
+                vector_entry_point=f"{entry_point}VectorEnv",
+            )

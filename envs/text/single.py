@@ -1,0 +1,121 @@
+"""Text generation as a single environment: a batch of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from rlhf_gym.core.channel import LogProbChannel
+from rlhf_gym.core.errors import InvalidAction
+from rlhf_gym.core.tokens import TokenRules
+from rlhf_gym.envs.text.infos import row_info
+from rlhf_gym.envs.text.vector import TextGenerationVectorEnv
+
+
+class TextGenerationEnv(gym.Env[Any, Any]):
+    """One response being written, one token per step.
+
+    `TextGenerationVectorEnv` with one row: its page describes actions, observations, rewards,
+    episode end and information. `step` after the end raises `EpisodeEnded` at once.
+
+    Args:
+        *args: as `TextGenerationVectorEnv`.
+        **kwargs: as `TextGenerationVectorEnv`, without `num_envs` and `autoreset_mode`.
+
+    Attributes:
+        vector_env: the batch of one that does the work.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012
+    vector_class: ClassVar[type[TextGenerationVectorEnv]] = TextGenerationVectorEnv
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.vector_env = self.vector_class(
+            *args, num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **kwargs
+        )
+        self.observation_space = self.vector_env.single_observation_space
+        self.action_space = self.vector_env.single_action_space
+        self.render_mode = self.vector_env.render_mode
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start a new episode; `options["prompt_index"]` chooses its prompt."""
+        observation, info = self.vector_env.reset(seed=seed, options=options)
+        # One generator, so that whoever sets or reads env.np_random finds the one in use.
+        self._np_random = self.vector_env.np_random
+        self._np_random_seed = self.vector_env.np_random_seed
+        return _first(observation), row_info(info, 0)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Append one token.
+
+        Args:
+            action: a token id.
+
+        Raises:
+            InvalidAction: not a token id of the vocabulary.
+            EpisodeEnded: before `reset`, or after the end.
+        """
+        token = np.asarray(action)
+        if token.size != 1:
+            raise InvalidAction("action", action, "not one token id", "Give an integer")
+        observation, rewards, terminated, truncated, info = self.vector_env.step(token.reshape(1))
+        single = row_info(info, 0)
+        del single["active"]
+        return (
+            _first(observation),
+            float(rewards[0]),
+            bool(terminated[0]),
+            bool(truncated[0]),
+            single,
+        )
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which actions are allowed now, shape (V,)."""
+        masks: NDArray[np.bool_] = self.vector_env.action_masks()[0]
+        return masks
+
+    def render(self) -> str | None:  # type: ignore[override]
+        """Prompt and response so far, as text; None without a render mode."""
+        rendered = self.vector_env.render()
+        return None if rendered is None else rendered[0]
+
+    @property
+    def rules(self) -> TokenRules:
+        """Vocabulary, PAD, stop tokens, temperature."""
+        return self.vector_env.rules
+
+    @property
+    def channel(self) -> LogProbChannel:
+        """Where the policy writes log pi."""
+        return self.vector_env.channel
+
+    @property
+    def kl_coef(self) -> float | None:
+        """Reward per nat of KL in force; None without a KL penalty."""
+        return self.vector_env.kl_coef
+
+    def update_kl(self) -> float | None:
+        """See `TextGenerationVectorEnv.update_kl`."""
+        return self.vector_env.update_kl()
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `TextGenerationVectorEnv.state_dict`."""
+        return self.vector_env.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `TextGenerationVectorEnv.load_state_dict`."""
+        self.vector_env.load_state_dict(state)
+        self._np_random = self.vector_env.np_random
+
+
+def _first(observation: dict[str, NDArray[Any]] | NDArray[np.int64]) -> Any:
+    if isinstance(observation, dict):
+        return {key: value[0] for key, value in observation.items()}
+    return observation[0]

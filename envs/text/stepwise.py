@@ -1,0 +1,280 @@
+"""What has to be remembered or computed in every step, for the settings that ask for it.
+
+Most environments need none of it: their reward is scored in one pass when an episode ends, and
+their `step` only writes a token. Masks of the reference's top-k, rewards paid token by token and
+the exact KL estimator do need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlhf_gym.core.channel import SampledActions
+from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.tokens import legal_logits
+from rlhf_gym.envs.text.masking import ActionMasks
+from rlhf_gym.envs.text.reference import ReferenceAlongside
+from rlhf_gym.envs.text.responses import Responses
+from rlhf_gym.envs.text.scoring import RewardLedger
+from rlhf_gym.rewards.base import TokenStep
+
+IntArray = NDArray[np.int64]
+
+
+class VocabularyHistory:
+    """One number per row, response token and vocabulary entry, kept until the episode ends.
+
+    Args:
+        shape: (rows, time, vocab).
+        dtype: float32 for log-probabilities, bool for masks.
+        unknown: what stands where nothing was written.
+        limit: most bytes this may take.
+        reason: which setting needs it, for the message.
+
+    Raises:
+        InvalidArgument: more bytes than the limit.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        dtype: torch.dtype,
+        unknown: float | bool,
+        *,
+        limit: int,
+        reason: str,
+    ) -> None:
+        size = int(np.prod(shape)) * dtype.itemsize
+        if size > limit:
+            raise InvalidArgument(
+                "max_distribution_bytes",
+                limit,
+                f"{reason} keeps {shape[0]} x {shape[1]} x {shape[2]} values, {size} bytes",
+                "Use reward_timing='step' if it is the estimator, fewer num_envs, or a higher limit",
+            )
+        self.values = torch.full(shape, unknown, dtype=dtype)
+        self._unknown = unknown
+
+    def begin(self, rows: IntArray) -> None:
+        """Forget what was written in some rows, shape (k,)."""
+        self.values[torch.from_numpy(rows)] = self._unknown
+
+    def write(self, rows: IntArray, lengths: IntArray, values: Tensor) -> None:
+        """Keep values, shape (k, vocab), at the token that comes next in some rows, shape (k,)."""
+        at = torch.from_numpy(rows), torch.from_numpy(lengths)
+        self.values[at] = values.to(self.values)
+
+    def read(self, rows: IntArray) -> Tensor:
+        """A copy of some rows, shape (k, time, vocab)."""
+        return self.values[torch.from_numpy(rows)]
+
+
+class Stepwise:
+    """Masks, distributions and rewards that belong to single steps.
+
+    Args:
+        responses: the episodes.
+        masks: which actions are allowed.
+        ledger: pays stepwise terms and says which distributions it needs later.
+        max_bytes: limit of each history.
+        device: where the reference is.
+    """
+
+    def __init__(
+        self,
+        responses: Responses,
+        masks: ActionMasks,
+        ledger: RewardLedger,
+        *,
+        max_bytes: int,
+        device: torch.device | str,
+    ) -> None:
+        self._responses = responses
+        self._masks = masks
+        self._ledger = ledger
+        rows, time = responses.log_probs.shape
+        shape = (rows, time, masks.rules.vocab_size)
+        self._alongside = None
+        if ledger.reference is not None and (masks.needs_reference or ledger.step_names):
+            capacity = responses.ids.shape[1]
+            self._alongside = ReferenceAlongside(ledger.reference, capacity, device)
+        self._allowed: Tensor | None = None
+        self._mask_history = None
+        if masks.needs_reference and ledger.reference is not None:
+            self._mask_history = VocabularyHistory(
+                shape, torch.bool, True, limit=max_bytes, reason="top_k or top_p"
+            )
+        self._distributions = None
+        if ledger.keeps_distributions:
+            self._distributions = VocabularyHistory(
+                shape, torch.float32, torch.nan, limit=max_bytes, reason="estimator='exact'"
+            )
+        self._paid = {name: torch.zeros(rows, time) for name in ledger.step_names}
+        self._reference_log_probs = torch.zeros(rows, time)
+
+    @property
+    def is_needed(self) -> bool:
+        """False if `step` has nothing to remember or compute but the token itself."""
+        return bool(self._alongside or self._distributions or self._paid)
+
+    def begin(self, rows: IntArray) -> None:
+        """Episodes have begun in some rows, shape (k,)."""
+        width = self._responses.prompt_width
+        if self._alongside is not None:
+            ids, mask = self._responses.ids[rows, :width], self._responses.mask[rows, :width]
+            if len(rows) == len(self._responses.ids):
+                self._alongside.begin(ids, mask)
+            else:
+                self._alongside.replace(rows, ids, mask)
+        for history in (self._mask_history, self._distributions):
+            if history is not None:
+                history.begin(rows)
+        for paid in (*self._paid.values(), self._reference_log_probs):
+            paid[torch.from_numpy(rows)] = 0.0
+        self._allowed = None
+
+    def allowed(self) -> Tensor:
+        """Which actions are allowed in every row, shape (rows, vocab)."""
+        if self._allowed is None:
+            lengths = self._responses.lengths
+            if self._alongside is not None and self._masks.needs_reference:
+                self._allowed = self._masks.of_reference(self._alongside.logits(), lengths).cpu()
+            else:
+                self._allowed = torch.from_numpy(self._masks.by_length(lengths))
+        return self._allowed
+
+    def observe(
+        self,
+        rows: IntArray,
+        tokens: IntArray,
+        ended: NDArray[np.bool_],
+        record: SampledActions | None,
+    ) -> NDArray[np.float64]:
+        """Look at one step before it is written down.
+
+        Args:
+            rows: rows that act, shape (k,).
+            tokens: what every row emits, shape (num_envs,).
+            ended: True where this token ends the episode, shape (k,).
+            record: what the policy wrote about all rows.
+
+        Returns:
+            What stepwise terms pay, shape (k,).
+        """
+        lengths = self._responses.lengths[rows]
+        if self._mask_history is not None:
+            self._mask_history.write(rows, lengths, self.allowed()[torch.from_numpy(rows)])
+        if self._distributions is not None and record is not None:
+            if record.log_distribution is not None:
+                chosen = record.log_distribution[torch.from_numpy(rows)]
+                self._distributions.write(rows, lengths, chosen)
+        rewards = np.zeros(len(rows))
+        if self._paid:
+            rewards = self._pay(rows, tokens, ended, record)
+        if self._alongside is not None:
+            self._alongside.advance(tokens)
+        self._allowed = None
+        return rewards
+
+    def kept(self, rows: IntArray) -> dict[str, Tensor]:
+        """What `Episodes` takes of finished rows, shape (k,): distributions and masks."""
+        kept = {}
+        if self._distributions is not None:
+            kept["log_distributions"] = self._distributions.read(rows)
+        if self._mask_history is not None:
+            kept["action_masks"] = self._mask_history.read(rows)
+        elif self._masks.depends_on_state:
+            time = self._responses.max_response_tokens
+            by_time = torch.from_numpy(self._masks.by_length(np.arange(time)))
+            kept["action_masks"] = by_time.expand(len(rows), -1, -1)
+        return kept
+
+    def paid(self, rows: IntArray) -> dict[str, Tensor]:
+        """What stepwise terms have paid at each token of some rows, name -> shape (k, time)."""
+        return {name: paid[torch.from_numpy(rows)] for name, paid in self._paid.items()}
+
+    def reference_log_probs(self, rows: IntArray) -> Tensor | None:
+        """log pi_ref of the tokens of some rows, shape (k, time), if it was decoded along."""
+        if self._alongside is None or not self._paid:
+            return None
+        return self._reference_log_probs[torch.from_numpy(rows)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was kept of running episodes, as arrays; the reference's cache is rebuilt."""
+        state: dict[str, Any] = {"paid": {name: p.numpy().copy() for name, p in self._paid.items()}}
+        state["reference_log_probs"] = self._reference_log_probs.numpy().copy()
+        if self._mask_history is not None:
+            state["masks"] = self._mask_history.values.numpy().copy()
+        if self._distributions is not None:
+            state["distributions"] = self._distributions.values.numpy().copy()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave; the responses must be loaded before."""
+        for name, paid in self._paid.items():
+            paid.copy_(torch.as_tensor(state["paid"][name]))
+        self._reference_log_probs.copy_(torch.as_tensor(state["reference_log_probs"]))
+        if self._mask_history is not None:
+            self._mask_history.values.copy_(torch.as_tensor(state["masks"]))
+        if self._distributions is not None:
+            self._distributions.values.copy_(torch.as_tensor(state["distributions"]))
+        self._allowed = None
+        self._replay()
+
+    def _pay(
+        self,
+        rows: IntArray,
+        tokens: IntArray,
+        ended: NDArray[np.bool_],
+        record: SampledActions | None,
+    ) -> NDArray[np.float64]:
+        which = torch.from_numpy(rows)
+        actions = torch.from_numpy(tokens)[which]
+        at = which, torch.from_numpy(self._responses.lengths[rows])
+        distribution = None
+        if self._alongside is not None:
+            allowed = self.allowed() if self._masks.depends_on_state else None
+            logits = self._alongside.logits()[which.to(self._alongside.device)].float().cpu()
+            mask = None if allowed is None else allowed[which]
+            distribution = legal_logits(logits, self._masks.rules, mask).log_softmax(-1)
+            log_probs = distribution.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+            self._reference_log_probs[at] = log_probs
+        step = TokenStep(
+            rows=which,
+            input_ids=torch.from_numpy(self._responses.ids)[which],
+            attention_mask=torch.from_numpy(self._responses.mask)[which],
+            actions=actions,
+            ended=torch.from_numpy(ended),
+            log_probs=None if record is None else record.log_probs[which],
+            log_distribution=_rows_of(record, which),
+            reference_log_distribution=distribution,
+        )
+        total = np.zeros(len(rows))
+        for name, share in self._ledger.pay_step(step).items():
+            self._paid[name][at] = share.detach().float().cpu()
+            total += share.detach().double().cpu().numpy()
+        return total
+
+    def _replay(self) -> None:
+        """Read prompts and responses so far into the reference's cache again."""
+        if self._alongside is None:
+            return
+        responses = self._responses
+        width = responses.prompt_width
+        self._alongside.begin(responses.ids[:, :width], responses.mask[:, :width])
+        for row in np.flatnonzero(responses.lengths):
+            end = width + responses.lengths[row]
+            ids, mask = responses.ids[row : row + 1, :end], responses.mask[row : row + 1, :end]
+            self._alongside.replace(np.array([row]), ids, mask)
+
+
+def _rows_of(record: SampledActions | None, rows: Tensor) -> Tensor | None:
+    if record is None or record.log_distribution is None:
+        return None
+    return record.log_distribution[rows.to(record.log_distribution.device)]
