@@ -1,0 +1,178 @@
+"""The task of the iteration benchmark: fresh networks and prompts, saved for both sides.
+
+A fresh model says nothing about lengths, so the stop token's probability is built in: the final
+norm's bias points along one hidden direction, in which only PAD and EOS have a component. Their
+logits are then constants, whatever the context: PAD is never drawn, and EOS with the probability
+that gives the wanted mean length. Everything else stays as a fresh GPT-2 has it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
+from transformers import (
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
+
+from rlhf_gym.core.errors import InvalidArgument
+
+PAD_ID, EOS_ID = 0, 1
+# Length of the final norm's bias along the direction that PAD and EOS share. Against it the hidden
+# state's own component, which moves in training, counts for nothing.
+POINTER = 30.0
+
+
+@dataclass(frozen=True)
+class BenchTask:
+    """Sizes of the networks, the batch and the update; what both sides are given."""
+
+    layers: int = 4
+    """Transformer layers of each network."""
+    hidden: int = 128
+    """Hidden width of each network."""
+    heads: int = 4
+    """Attention heads of each network."""
+    vocab_size: int = 512
+    """Tokens in the vocabulary, PAD and EOS among them."""
+    prompt_tokens: int = 16
+    """Longest prompt; lengths are spread evenly between half of it and all of it."""
+    responses: int = 64
+    """Responses of one iteration."""
+    response_tokens: int = 32
+    """Response budget."""
+    stop_probability: float = 0.0
+    """Chance of EOS at each token; 0 makes every response as long as the budget."""
+    epochs: int = 4
+    """Passes over the responses in one update."""
+    minibatches: int = 4
+    """Optimiser steps in one pass."""
+    learning_rate: float = 1e-7
+    """So small that the lengths stay what they are while we measure."""
+    kl_coef: float = 0.05
+    """Weight of the KL penalty."""
+    seed: int = 0
+    """Seed of networks, prompts and sampling."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.stop_probability < 1:
+            raise InvalidArgument(
+                "stop_probability", self.stop_probability, "not a probability", "Give 0 to 1"
+            )
+        if self.responses % self.minibatches:
+            raise InvalidArgument(
+                "minibatches",
+                self.minibatches,
+                f"does not divide the {self.responses} responses",
+                "Both sides need minibatches of one size",
+            )
+
+    @property
+    def stops(self) -> bool:
+        """Whether responses may end before the budget."""
+        return self.stop_probability > 0
+
+    @property
+    def mean_length(self) -> float:
+        """Expected response length in tokens, the stop token included."""
+        p, budget = self.stop_probability, self.response_tokens
+        return (1 - (1 - p) ** budget) / p if p else float(budget)
+
+
+def save_task(task: BenchTask, folder: Path) -> None:
+    """Write policy, reward and value networks, tokenizer, prompts and settings.
+
+    Args:
+        task: the sizes.
+        folder: receives `policy/`, `reward/`, `value/` (Hugging Face directories) and
+            `settings.json` with the prompts as ids and as text.
+    """
+    generator = torch.Generator().manual_seed(task.seed)
+    tokenizer = build_tokenizer(task.vocab_size)
+    policy = build_policy(task, generator)
+    policy.save_pretrained(folder / "policy")
+    tokenizer.save_pretrained(folder / "policy")
+    for name, head_std in (("reward", (task.hidden + 1) ** -0.5), ("value", 0.0)):
+        critic = GPT2ForSequenceClassification(_config(task, num_labels=1))
+        critic.transformer.load_state_dict(policy.transformer.state_dict())
+        nn.init.normal_(critic.score.weight, std=head_std, generator=generator)
+        critic.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    prompt_ids = draw_prompts(task, generator)
+    prompts = [tokenizer.decode(ids) for ids in prompt_ids]
+    settings = {**asdict(task), "stops": task.stops, "prompt_ids": prompt_ids, "prompts": prompts}
+    (folder / "settings.json").write_text(json.dumps(settings))
+
+
+def build_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+    """A word tokenizer of `<pad>`, `<eos>` and made-up words w2, w3, ..."""
+    words = ["<pad>", "<eos>", *(f"w{i}" for i in range(2, vocab_size))]
+    vocabulary = {word: i for i, word in enumerate(words)}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="w2"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>", padding_side="left"
+    )
+
+
+def build_policy(task: BenchTask, generator: torch.Generator) -> GPT2LMHeadModel:
+    """A fresh GPT-2 that never says PAD, and EOS with the task's probability."""
+    policy = GPT2LMHeadModel(_config(task))
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.02, generator=generator)
+            else:
+                parameter.fill_(1.0 if "ln_" in name and "weight" in name else 0.0)
+        embedding = policy.transformer.wte.weight
+        policy.transformer.ln_f.bias[0] = POINTER
+        embedding[:, 0] = 0.0
+        embedding[[PAD_ID, EOS_ID]] = 0.0
+        # logit = POINTER * embedding[0] + hidden[0] * embedding[0]; the second part is small noise
+        embedding[PAD_ID, 0] = -40.0 / POINTER
+        embedding[EOS_ID, 0] = _stop_logit(task, embedding[2:]) / POINTER
+    return policy
+
+
+def draw_prompts(task: BenchTask, generator: torch.Generator) -> list[list[int]]:
+    """Random words; lengths spread evenly between half and all of `prompt_tokens`."""
+    shortest = max(1, task.prompt_tokens // 2)
+    lengths = torch.linspace(shortest, task.prompt_tokens, task.responses).round().int()
+    return [
+        torch.randint(2, task.vocab_size, (int(n),), generator=generator).tolist() for n in lengths
+    ]
+
+
+def _stop_logit(task: BenchTask, words: torch.Tensor) -> float:
+    """Logit at which EOS has the task's probability beside the fresh words' logits."""
+    if not task.stops:
+        return -40.0
+    # Words' logits are normal with variance |normalised hidden|^2 * var(words) = hidden * var.
+    spread = task.hidden * float(words[:, 1:].var())
+    log_others = torch.log(torch.tensor(float(len(words)))) + spread / 2
+    odds = task.stop_probability / (1 - task.stop_probability)
+    return float(log_others + torch.log(torch.tensor(odds)))
+
+
+def _config(task: BenchTask, num_labels: int = 2) -> GPT2Config:
+    return GPT2Config(
+        vocab_size=task.vocab_size,
+        n_positions=task.prompt_tokens + task.response_tokens,
+        n_embd=task.hidden,
+        n_layer=task.layers,
+        n_head=task.heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        pad_token_id=PAD_ID,
+        bos_token_id=EOS_ID,
+        eos_token_id=EOS_ID,
+        num_labels=num_labels,
+    )
