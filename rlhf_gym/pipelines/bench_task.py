@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import nn
 from transformers import (
     GPT2Config,
@@ -75,6 +77,11 @@ class BenchTask:
             )
 
     @property
+    def label(self) -> str:
+        """The networks' shape in a few words."""
+        return f"{self.layers} x {self.hidden}, vocabulary {self.vocab_size}"
+
+    @property
     def stops(self) -> bool:
         """Whether responses may end before the budget."""
         return self.stop_probability > 0
@@ -86,6 +93,39 @@ class BenchTask:
         return (1 - (1 - p) ** budget) / p if p else float(budget)
 
 
+@dataclass(frozen=True)
+class BenchModels:
+    """Fresh networks and prompts of one task.
+
+    Attributes:
+        policy: the language model; the reference is a copy of it.
+        reward, value: sequence classifiers of the same size with one output.
+        tokenizer: of all three.
+        prompt_ids: prompts as ids, of different lengths.
+        prompts: the same as text.
+    """
+
+    policy: GPT2LMHeadModel
+    reward: GPT2ForSequenceClassification
+    value: GPT2ForSequenceClassification
+    tokenizer: PreTrainedTokenizerFast
+    prompt_ids: list[list[int]]
+    prompts: list[str]
+
+
+def build_models(task: BenchTask) -> BenchModels:
+    """Networks and prompts; the same task gives the same ones."""
+    generator = torch.Generator().manual_seed(task.seed)
+    tokenizer = build_tokenizer(task.vocab_size)
+    policy = build_policy(task, generator)
+    # As large as a reward head starts, and as small as a value head does.
+    reward = _build_critic(task, policy, (task.hidden + 1) ** -0.5, generator)
+    value = _build_critic(task, policy, 0.0, generator)
+    prompt_ids = draw_prompts(task, generator)
+    prompts = [tokenizer.decode(ids) for ids in prompt_ids]
+    return BenchModels(policy, reward, value, tokenizer, prompt_ids, prompts)
+
+
 def save_task(task: BenchTask, folder: Path) -> None:
     """Write policy, reward and value networks, tokenizer, prompts and settings.
 
@@ -94,20 +134,16 @@ def save_task(task: BenchTask, folder: Path) -> None:
         folder: receives `policy/`, `reward/`, `value/` (Hugging Face directories) and
             `settings.json` with the prompts as ids and as text.
     """
-    generator = torch.Generator().manual_seed(task.seed)
-    tokenizer = build_tokenizer(task.vocab_size)
-    policy = build_policy(task, generator)
-    policy.save_pretrained(folder / "policy")
-    tokenizer.save_pretrained(folder / "policy")
-    for name, head_std in (("reward", (task.hidden + 1) ** -0.5), ("value", 0.0)):
-        critic = GPT2ForSequenceClassification(_config(task, num_labels=1))
-        critic.transformer.load_state_dict(policy.transformer.state_dict())
-        nn.init.normal_(critic.score.weight, std=head_std, generator=generator)
-        critic.save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
-    prompt_ids = draw_prompts(task, generator)
-    prompts = [tokenizer.decode(ids) for ids in prompt_ids]
-    settings = {**asdict(task), "stops": task.stops, "prompt_ids": prompt_ids, "prompts": prompts}
+    models = build_models(task)
+    for name in ("policy", "reward", "value"):
+        getattr(models, name).save_pretrained(folder / name)
+        models.tokenizer.save_pretrained(folder / name)
+    settings = {
+        **asdict(task),
+        "stops": task.stops,
+        "prompt_ids": models.prompt_ids,
+        "prompts": models.prompts,
+    }
     (folder / "settings.json").write_text(json.dumps(settings))
 
 
@@ -115,8 +151,8 @@ def build_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     """A word tokenizer of `<pad>`, `<eos>` and made-up words w2, w3, ..."""
     words = ["<pad>", "<eos>", *(f"w{i}" for i in range(2, vocab_size))]
     vocabulary = {word: i for i, word in enumerate(words)}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="w2"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend = Tokenizer(WordLevel(vocabulary, unk_token="w2"))
+    backend.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>", padding_side="left"
     )
@@ -159,6 +195,15 @@ def _stop_logit(task: BenchTask, words: torch.Tensor) -> float:
     log_others = torch.log(torch.tensor(float(len(words)))) + spread / 2
     odds = task.stop_probability / (1 - task.stop_probability)
     return float(log_others + torch.log(torch.tensor(odds)))
+
+
+def _build_critic(
+    task: BenchTask, policy: GPT2LMHeadModel, head_std: float, generator: torch.Generator
+) -> GPT2ForSequenceClassification:
+    critic = GPT2ForSequenceClassification(_config(task, num_labels=1))
+    critic.transformer.load_state_dict(policy.transformer.state_dict())
+    nn.init.normal_(critic.score.weight, std=head_std, generator=generator)
+    return critic
 
 
 def _config(task: BenchTask, num_labels: int = 2) -> GPT2Config:

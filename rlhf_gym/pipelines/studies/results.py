@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from rlhf_gym.pipelines.run_folder import prepare_folder, write_json
+from rlhf_gym.core.supervised.common import check_writable, write_json
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class StudyReport:
 
     def publish(self, folder: Path) -> None:
         """Print the table and write `report.md` and `results.json`."""
-        prepare_folder(folder)
+        check_writable(folder)
         (folder / "report.md").write_text(self.markdown(), encoding="utf-8")
         write_json(folder / "results.json", {"title": self.title, **self.raw})
         console = Console()
