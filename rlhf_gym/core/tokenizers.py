@@ -1,16 +1,14 @@
-"""Training tokenizers, and refusing those that do not fit a model."""
+"""Training tokenizers, and refusing those that do not fit a model; light to import."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import nn
-
 from rlhf_gym.core.errors import InvalidArgument, TokenizerMismatch
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 TokenizerKind = Literal["bpe", "word", "char"]
@@ -153,7 +151,45 @@ def ensure_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel 
     return True
 
 
+def set_end_token(
+    tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, end_token: str | None
+) -> int:
+    """Make a token of the vocabulary the one that ends a text, for tokenizer and model alike.
+
+    Args:
+        tokenizer: changed in place.
+        model: changed in place.
+        end_token: the token; None keeps the tokenizer's EOS.
+
+    Returns:
+        Its id.
+
+    Raises:
+        TokenizerMismatch: no such token, or no EOS to keep.
+    """
+    if end_token is None:
+        if tokenizer.eos_token_id is None:
+            raise TokenizerMismatch(
+                "end_token",
+                None,
+                "the tokenizer has no EOS token, so no text would ever end",
+                "Name the token that ends a text with end_token",
+            )
+        return int(tokenizer.eos_token_id)
+    if end_token not in tokenizer.get_vocab():
+        raise TokenizerMismatch(
+            "end_token", end_token, "it is not in the vocabulary", "Give a token of the tokenizer"
+        )
+    tokenizer.eos_token = end_token
+    for config in (model.config.get_text_config(), model.generation_config):
+        if config is not None:
+            config.eos_token_id = tokenizer.eos_token_id
+    return int(tokenizer.eos_token_id)
+
+
 def _resize(model: PreTrainedModel, vocab_size: int) -> None:
+    import torch
+
     old = _embedded_tokens(model)
     if vocab_size <= old:
         return

@@ -13,9 +13,12 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf_gym.core.errors import FolderNotWritable, InvalidArgument, InvalidCheckpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SUMMARY_FILE = "summary.json"
 STAGE_FILE = "stage.json"
@@ -116,6 +119,30 @@ def open_folder(config: StageConfig, stage: str) -> Path:
         _refuse_other_run(folder, described)
     write_json(folder / STAGE_FILE, described)
     return folder
+
+
+def close_folder(
+    config: StageConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    summary: Mapping[str, Any],
+) -> None:
+    """Write the stage's result, and only then delete what it could have been resumed from.
+
+    Args:
+        config: of the stage.
+        model: what it trained.
+        tokenizer: of the model.
+        summary: numbers and texts for summary.json, beside stage and configuration.
+    """
+    from rlhf_gym.core.models import save_model
+
+    folder = Path(config.output)
+    save_model(model, tokenizer, folder)
+    described = json.loads((folder / STAGE_FILE).read_text(encoding="utf-8"))
+    write_json(folder / SUMMARY_FILE, {**described, **summary})
+    if not config.keep_checkpoints:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def check_writable(folder: Path) -> None:

@@ -32,7 +32,7 @@ from rlhf_gym.core.models import quiet_transformers
 from rlhf_gym.core.supervised.common import CHECKPOINTS, TENSORBOARD, StageConfig, last_checkpoint
 from rlhf_gym.core.supervised.progress import StageProgress
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]
 Metrics = dict[str, float]
 Item = TypeVar("Item")
 

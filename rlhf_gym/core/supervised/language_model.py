@@ -1,0 +1,100 @@
+"""What pretraining and fine-tuning share: the model they begin with, its loss and its samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rlhf_gym.core.models import disable_dropout, load_causal_lm, load_tokenizer, quiet_transformers
+from rlhf_gym.core.sampler import complete
+from rlhf_gym.core.supervised.trainer import Batch, Examples, Metrics
+from rlhf_gym.core.tokenizers import check_tokenizer, ensure_pad_token, set_end_token
+from rlhf_gym.core.tokens import TokenRules
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_for_training(
+    path_or_name: str, *, end_token: str | None = None, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A pretrained model and its tokenizer, with a PAD and an end token of their own.
+
+    Args:
+        path_or_name: directory or hub name.
+        end_token: what ends a text; the tokenizer's EOS if None.
+        trust_remote_code: let the directory execute Python code of its own.
+
+    Raises:
+        InvalidCheckpoint: it cannot be loaded.
+        TokenizerMismatch: the two do not fit, or there is no such end token.
+    """
+    model = load_causal_lm(path_or_name, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(path_or_name, trust_remote_code=trust_remote_code)
+    set_end_token(tokenizer, model, end_token)
+    with quiet_transformers():
+        ensure_pad_token(tokenizer, model)
+    check_tokenizer(model, tokenizer)
+    disable_dropout(model)
+    return model, tokenizer
+
+
+def perplexity(
+    model: PreTrainedModel,
+    examples: Examples[Any],
+    collate: Callable[[Sequence[Any]], Batch],
+    batch_size: int,
+) -> Metrics:
+    """How well a model predicts held-out examples: mean over tokens, not over batches.
+
+    Returns:
+        `loss` in nats a token, `perplexity` = exp(loss), `tokens` that were predicted.
+    """
+    nats, tokens = 0.0, 0
+    by_length = examples.lengths.argsort()
+    for start in range(0, len(examples), batch_size):
+        batch = collate([examples[int(i)] for i in by_length[start : start + batch_size]])
+        count = int((batch["labels"][:, 1:] != -100).sum())
+        inputs = {
+            name: value.to(model.device) if isinstance(value, torch.Tensor) else value
+            for name, value in batch.items()
+        }
+        with torch.no_grad():
+            nats += model(**inputs).loss.item() * count
+        tokens += count
+    loss = nats / max(tokens, 1)
+    return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "tokens": tokens}
+
+
+def sample_documents(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    count: int,
+    max_tokens: int,
+    seed: int,
+) -> list[list[int]]:
+    """Texts that the model writes from nothing, as token ids without the end token.
+
+    Args:
+        model: in eval mode.
+        tokenizer: its BOS (its EOS if it has none) is what a text begins after.
+        count: how many texts.
+        max_tokens: longest text.
+        seed: of their randomness.
+    """
+    start, end = tokenizer.bos_token_id, int(tokenizer.eos_token_id)
+    input_ids = torch.full((count, 1), end if start is None else int(start), device=model.device)
+    completions = complete(
+        model,
+        input_ids,
+        torch.ones_like(input_ids),
+        TokenRules(len(tokenizer), int(tokenizer.pad_token_id), (end,)),
+        max_tokens,
+        torch.Generator(model.device).manual_seed(seed),
+    )
+    kept = completions.mask.sum(-1) - completions.stopped.long()
+    rows = zip(completions.response_ids.tolist(), kept.tolist(), strict=True)
+    return [ids[:length] for ids, length in rows]
