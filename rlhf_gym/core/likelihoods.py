@@ -1,8 +1,8 @@
 """How likely a judgement is under a reward model: one family, pure functions of scores.
 
 Each function returns log-probabilities, one per judgement, in nats; `mean_loss` makes a loss of
-them. The kinds of judgement agree where they meet: a ranking of two is a pair, a scale of two levels
-with its cut at 0 is a thumb.
+them. The kinds of judgement agree where they meet: a ranking of two is a pair, a scale of two
+levels with its cut at 0 is a thumb.
 
 - Ties: half a preference for each side (`bradley_terry` with 0.5), or an outcome of its own
   (`davidson`).
