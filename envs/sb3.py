@@ -148,9 +148,8 @@ class GymnasiumVecEnv(VecEnv):
 
     def get_images(self) -> Sequence[NDArray[Any] | None]:
         """Rendered rows; text has no images."""
-        if self.render_mode != "rgb_array":
-            return [None] * self.num_envs
-        return list(self.vector_env.render() or [None] * self.num_envs)
+        frames = self.vector_env.render() or [None] * self.num_envs
+        return [frame if isinstance(frame, np.ndarray) else None for frame in frames]
 
     def _restart(
         self, observations: VecObs, dones: BoolArray, infos: list[dict[str, Any]]
@@ -163,7 +162,7 @@ class GymnasiumVecEnv(VecEnv):
                 infos[row].update(infos[row].pop("final_info", {}))
             return observations
         for row in rows:
-            infos[row]["terminal_observation"] = _row_of(observations, row)
+            infos[row]["terminal_observation"] = _row_of(observations, int(row))
         observations, reset_info = self.vector_env.reset(options={"reset_mask": dones.copy()})
         for row in rows:
             self.reset_infos[row] = row_info(reset_info, int(row))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -274,12 +275,26 @@ def given_prompts(options: Mapping[str, Any], count: int, prompts: int) -> IntAr
     return indices.astype(np.int64)
 
 
-def check_state(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Refuse a saved state that is none, or of another environment.
+@contextlib.contextmanager
+def loading(state: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[None]:
+    """Refuse a saved state that is none, incomplete, or of another environment.
 
     Raises:
         InvalidCheckpoint: names what differs.
     """
+    _check_fingerprint(state, expected)
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        raise InvalidCheckpoint(
+            "state",
+            str(error),
+            "the saved state is incomplete",
+            "Give what state_dict() of the same version returned",
+        ) from error
+
+
+def _check_fingerprint(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     found = state.get("fingerprint") if isinstance(state, Mapping) else None
     if not isinstance(found, Mapping):
         raise InvalidCheckpoint(

@@ -1,4 +1,4 @@
-"""Gymnasium's vector info: arrays over all rows, each `key` with a mask `_key`; and one row of it."""
+"""Gymnasium's vector info, arrays over all rows with masks, and one row of it."""
 
 from __future__ import annotations
 

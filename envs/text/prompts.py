@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 Order = Literal["shuffle", "sequential"]
 
 PromptData = str | os.PathLike[str] | Iterable[Any]
-"""A path, texts, rows with a column `prompt` (a `datasets.Dataset` is such rows), or chat messages."""
+"""A path, texts, rows with a column `prompt` (as a `datasets.Dataset` has), or chat messages."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The reference decoded along with the episodes, for masks and rewards that need it in every step."""
+"""The reference, decoded along with the episodes: for masks and rewards that need it each step."""
 
 from __future__ import annotations
 

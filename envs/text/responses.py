@@ -18,7 +18,7 @@ class Responses:
     """Prompt and response of every row, and what the policy wrote about its tokens.
 
     All arrays are allocated once. A step writes one column per row through flat views, so its cost
-    does not grow with the response.
+    does not grow with the response. (Kept views would be cut off by deepcopy and pickle.)
 
     Args:
         num_envs: rows.
@@ -47,9 +47,6 @@ class Responses:
         self.live = np.zeros(num_envs, dtype=np.bool_)
         self.prompt_index = np.zeros(num_envs, dtype=np.int64)
         self.log_probs = np.full((num_envs, max_response_tokens), np.nan, dtype=np.float32)
-        self._flat_ids = self.ids.reshape(-1)
-        self._flat_mask = self.mask.reshape(-1)
-        self._flat_log_probs = self.log_probs.reshape(-1)
         rows = np.arange(num_envs)
         self._first_column = rows * width + prompt_width
         self._first_log_prob = rows * max_response_tokens
@@ -75,21 +72,22 @@ class Responses:
             log_probs: log pi of each, shape (rows,), or None if nobody wrote them.
         """
         at = self._first_column + self.lengths
-        self._flat_ids[at] = tokens
-        self._flat_mask[at] = 1
+        self.ids.reshape(-1)[at] = tokens
+        self.mask.reshape(-1)[at] = 1
         if log_probs is not None:
-            self._flat_log_probs[self._first_log_prob + self.lengths] = log_probs.numpy()
+            at = self._first_log_prob + self.lengths
+            self.log_probs.reshape(-1)[at] = log_probs.numpy()
         self.lengths += 1
 
     def append_at(self, rows: IntArray, tokens: IntArray, log_probs: Tensor | None) -> None:
         """`append` for some rows, shape (k,); `tokens` and `log_probs` are of all rows."""
         lengths = self.lengths[rows]
         at = self._first_column[rows] + lengths
-        self._flat_ids[at] = tokens[rows]
-        self._flat_mask[at] = 1
+        self.ids.reshape(-1)[at] = tokens[rows]
+        self.mask.reshape(-1)[at] = 1
         if log_probs is not None:
             at = self._first_log_prob[rows] + lengths
-            self._flat_log_probs[at] = log_probs.numpy()[rows]
+            self.log_probs.reshape(-1)[at] = log_probs.numpy()[rows]
         self.lengths[rows] += 1
 
     def state_dict(self) -> dict[str, Any]:

@@ -10,9 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from rlhf_gym.core.channel import LogProbChannel
 from rlhf_gym.core.errors import InvalidAction
-from rlhf_gym.core.tokens import TokenRules
 from rlhf_gym.envs.text.infos import row_info
 from rlhf_gym.envs.text.vector import TextGenerationVectorEnv
 
@@ -28,26 +26,40 @@ class TextGenerationEnv(gym.Env[Any, Any]):
         **kwargs: as `TextGenerationVectorEnv`, without `num_envs` and `autoreset_mode`.
 
     Attributes:
-        vector_env: the batch of one that does the work.
+        vector_env: the batch of one that does the work; has the attributes this one has.
+        vector_class: what `vector_env` is; a subclass sets its own.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012
     vector_class: ClassVar[type[TextGenerationVectorEnv]] = TextGenerationVectorEnv
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.vector_env = self.vector_class(
+        vector_env = self.vector_class(
             *args, num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **kwargs
         )
-        self.observation_space = self.vector_env.single_observation_space
-        self.action_space = self.vector_env.single_action_space
-        self.render_mode = self.vector_env.render_mode
+        self.vector_env = vector_env
+        self.observation_space = vector_env.single_observation_space
+        self.action_space = vector_env.single_action_space
+        self.render_mode = vector_env.render_mode
+        self.rules = vector_env.rules
+        self.tokenizer = vector_env.tokenizer
+        self.prompts = vector_env.prompts
+        self.reward = vector_env.reward
+        self.reference = vector_env.reference
+        self.channel = vector_env.channel
+        self.prompt_width = vector_env.prompt_width
+        self.max_response_tokens = vector_env.max_response_tokens
+        self.reward_timing = vector_env.reward_timing
+        self.uses_action_masks = vector_env.uses_action_masks
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Start a new episode; `options["prompt_index"]` chooses its prompt."""
+        if self._np_random is not None and self._np_random is not self.vector_env.np_random:
+            self.vector_env.np_random = self._np_random
         observation, info = self.vector_env.reset(seed=seed, options=options)
-        # One generator, so that whoever sets or reads env.np_random finds the one in use.
+        # One generator: whoever reads or sets env.np_random has the one that draws prompts.
         self._np_random = self.vector_env.np_random
         self._np_random_seed = self.vector_env.np_random_seed
         return _first(observation), row_info(info, 0)
@@ -81,25 +93,20 @@ class TextGenerationEnv(gym.Env[Any, Any]):
         masks: NDArray[np.bool_] = self.vector_env.action_masks()[0]
         return masks
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """Prompt and response so far, as text; None without a render mode."""
         rendered = self.vector_env.render()
         return None if rendered is None else rendered[0]
 
     @property
-    def rules(self) -> TokenRules:
-        """Vocabulary, PAD, stop tokens, temperature."""
-        return self.vector_env.rules
-
-    @property
-    def channel(self) -> LogProbChannel:
-        """Where the policy writes log pi."""
-        return self.vector_env.channel
-
-    @property
     def kl_coef(self) -> float | None:
         """Reward per nat of KL in force; None without a KL penalty."""
         return self.vector_env.kl_coef
+
+    @property
+    def episodes_seen(self) -> int:
+        """Episodes that have ended."""
+        return self.vector_env.episodes_seen
 
     def update_kl(self) -> float | None:
         """See `TextGenerationVectorEnv.update_kl`."""
@@ -113,6 +120,7 @@ class TextGenerationEnv(gym.Env[Any, Any]):
         """See `TextGenerationVectorEnv.load_state_dict`."""
         self.vector_env.load_state_dict(state)
         self._np_random = self.vector_env.np_random
+        self._np_random_seed = self.vector_env.np_random_seed
 
 
 def _first(observation: dict[str, NDArray[Any]] | NDArray[np.int64]) -> Any:

@@ -56,7 +56,7 @@ class VocabularyHistory:
                 "max_distribution_bytes",
                 limit,
                 f"{reason} keeps {shape[0]} x {shape[1]} x {shape[2]} values, {size} bytes",
-                "Use reward_timing='step' if it is the estimator, fewer num_envs, or a higher limit",
+                "Use reward_timing='step' (for the estimator), fewer num_envs, or a higher limit",
             )
         self.values = torch.full(shape, unknown, dtype=dtype)
         self._unknown = unknown
@@ -84,6 +84,9 @@ class Stepwise:
         ledger: pays stepwise terms and says which distributions it needs later.
         max_bytes: limit of each history.
         device: where the reference is.
+
+    Attributes:
+        is_needed: False if a step has nothing to remember or compute but the token itself.
     """
 
     def __init__(
@@ -117,11 +120,7 @@ class Stepwise:
             )
         self._paid = {name: torch.zeros(rows, time) for name in ledger.step_names}
         self._reference_log_probs = torch.zeros(rows, time)
-
-    @property
-    def is_needed(self) -> bool:
-        """False if `step` has nothing to remember or compute but the token itself."""
-        return bool(self._alongside or self._distributions or self._paid)
+        self.is_needed = bool(self._alongside or self._distributions or self._paid)
 
     def begin(self, rows: IntArray) -> None:
         """Episodes have begun in some rows, shape (k,)."""
@@ -170,10 +169,9 @@ class Stepwise:
         lengths = self._responses.lengths[rows]
         if self._mask_history is not None:
             self._mask_history.write(rows, lengths, self.allowed()[torch.from_numpy(rows)])
-        if self._distributions is not None and record is not None:
-            if record.log_distribution is not None:
-                chosen = record.log_distribution[torch.from_numpy(rows)]
-                self._distributions.write(rows, lengths, chosen)
+        distribution = _rows_of(record, torch.from_numpy(rows))
+        if self._distributions is not None and distribution is not None:
+            self._distributions.write(rows, lengths, distribution)
         rewards = np.zeros(len(rows))
         if self._paid:
             rewards = self._pay(rows, tokens, ended, record)
@@ -182,18 +180,19 @@ class Stepwise:
         self._allowed = None
         return rewards
 
-    def kept(self, rows: IntArray) -> dict[str, Tensor]:
-        """What `Episodes` takes of finished rows, shape (k,): distributions and masks."""
-        kept = {}
-        if self._distributions is not None:
-            kept["log_distributions"] = self._distributions.read(rows)
+    def log_distributions(self, rows: IntArray) -> Tensor | None:
+        """log pi of the whole vocabulary in some rows, shape (k, time, vocab), if it was kept."""
+        return None if self._distributions is None else self._distributions.read(rows)
+
+    def action_masks(self, rows: IntArray) -> Tensor | None:
+        """What was allowed at each token of some rows, shape (k, time, vocab); None if all was."""
         if self._mask_history is not None:
-            kept["action_masks"] = self._mask_history.read(rows)
-        elif self._masks.depends_on_state:
-            time = self._responses.max_response_tokens
-            by_time = torch.from_numpy(self._masks.by_length(np.arange(time)))
-            kept["action_masks"] = by_time.expand(len(rows), -1, -1)
-        return kept
+            return self._mask_history.read(rows)
+        if not self._masks.depends_on_state:
+            return None
+        # A minimum length alone is the same in every row: no copies.
+        times = np.arange(self._responses.max_response_tokens)
+        return torch.from_numpy(self._masks.by_length(times)).expand(len(rows), -1, -1)
 
     def paid(self, rows: IntArray) -> dict[str, Tensor]:
         """What stepwise terms have paid at each token of some rows, name -> shape (k, time)."""
@@ -262,16 +261,26 @@ class Stepwise:
         return total
 
     def _replay(self) -> None:
-        """Read prompts and responses so far into the reference's cache again."""
-        if self._alongside is None:
+        """Let the reference read running episodes again, as it read them: one token per step.
+
+        Rows that began together are stepped together, which gives the very same numbers; a prefill
+        of prompt and response would differ in the last digits.
+        """
+        if self._alongside is None or not self._responses.live.any():
             return
-        responses = self._responses
-        width = responses.prompt_width
-        self._alongside.begin(responses.ids[:, :width], responses.mask[:, :width])
-        for row in np.flatnonzero(responses.lengths):
-            end = width + responses.lengths[row]
-            ids, mask = responses.ids[row : row + 1, :end], responses.mask[row : row + 1, :end]
-            self._alongside.replace(np.array([row]), ids, mask)
+        width, ids, mask = self._responses.prompt_width, self._responses.ids, self._responses.mask
+        lengths = np.where(self._responses.live, self._responses.lengths, -1)
+        longest = int(lengths.max())
+        self._alongside.begin(ids[:, :width], mask[:, :width])
+        for step in range(longest):
+            late = np.flatnonzero(lengths == longest - step)
+            if step and len(late):
+                self._alongside.replace(late, ids[late, :width], mask[late, :width])
+            column = np.clip(width + step - longest + lengths, width, None)
+            self._alongside.advance(ids[np.arange(len(ids)), column])
+        fresh = np.flatnonzero(lengths == 0)
+        if longest and len(fresh):
+            self._alongside.replace(fresh, ids[fresh, :width], mask[fresh, :width])
 
 
 def _rows_of(record: SampledActions | None, rows: Tensor) -> Tensor | None:

@@ -6,33 +6,30 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import nn
 
 from rlhf_gym.core.channel import LogProbChannel
-from rlhf_gym.core.episodes import Episodes
 from rlhf_gym.core.errors import EpisodeEnded
 from rlhf_gym.envs.text import checks
+from rlhf_gym.envs.text.engine import TextEngine
 from rlhf_gym.envs.text.infos import spread
 from rlhf_gym.envs.text.masking import ActionMasks
+from rlhf_gym.envs.text.observations import Observation, Observations
 from rlhf_gym.envs.text.prompts import Order, PromptData, PromptOrder, load_prompts
-from rlhf_gym.envs.text.responses import Responses
-from rlhf_gym.envs.text.scoring import RewardLedger, Scored
-from rlhf_gym.envs.text.stepwise import Stepwise
+from rlhf_gym.envs.text.scoring import RewardLedger
 from rlhf_gym.rewards.base import RewardFunction, RewardTerm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
-Observation = dict[str, NDArray[Any]] | NDArray[np.int64]
 Info = dict[str, Any]
 StepReturn = tuple[Observation, FloatArray, BoolArray, BoolArray, Info]
 
@@ -112,7 +109,6 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         channel: where the policy writes log pi.
         prompt_width: P.
         uses_action_masks: True if more than PAD and banned tokens is forbidden somewhere.
-        episodes_seen: episodes that have ended.
 
     Raises:
         InvalidPrompt, InvalidData, TokenizerMismatch, InvalidArgument: see their messages.
@@ -159,7 +155,6 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.max_response_tokens = checks.positive("max_response_tokens", max_response_tokens)
         self.reward_timing = checks.choice("reward_timing", reward_timing, ("end", "step"))
         self.length_limit = checks.choice("length_limit", length_limit, ("terminate", "truncate"))
-        self.observation = checks.choice("observation", observation, ("dict", "ids"))
         self.render_mode = checks.check_render_mode(render_mode, self.metadata["render_modes"])
         self.autoreset_mode = checks.autoreset_mode_of(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
@@ -170,43 +165,40 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         )
         self.prompts = load_prompts(prompts, self.tokenizer, chat_template=chat_template)
         self.prompt_width = checks.prompt_width_for(self.prompts, max_prompt_tokens)
-        self._order = PromptOrder(len(self.prompts), prompt_order)
-
-        self._ledger = RewardLedger(
-            reward, gold, checks.model_of(reference, device), by_step=reward_timing == "step"
-        )
-        self.reward, self.reference = self._ledger.reward, self._ledger.reference
+        model = checks.model_of(reference, device)
+        ledger = RewardLedger(reward, gold, model, by_step=reward_timing == "step")
+        self.reward, self.reference = ledger.reward, ledger.reference
         checks.check_fit(self.reference, self.rules, self.prompts, max_response_tokens)
         self.device = checks.device_of(self.reference, device)
-        self.channel = LogProbChannel() if channel is None else channel
-        self.channel.wants_distribution |= self._ledger.wants_distribution
-
-        self._masks = ActionMasks(
+        masks = ActionMasks(
             self.rules,
             max_response_tokens=max_response_tokens,
             min_response_tokens=min_response_tokens,
             top_k=top_k,
             top_p=top_p,
         )
-        checks.check_masks(self._masks, self.reference)
-        self.uses_action_masks = self._masks.depends_on_state
-        self._responses = Responses(
-            self.num_envs, self.prompt_width, self.max_response_tokens, self.rules.pad_id
-        )
-        self._stepwise = Stepwise(
-            self._responses,
-            self._masks,
-            self._ledger,
+        checks.check_masks(masks, self.reference)
+        self.uses_action_masks = masks.depends_on_state
+        self.channel = LogProbChannel() if channel is None else channel
+        self.channel.wants_distribution |= ledger.wants_distribution
+        self._engine = TextEngine(
+            self.prompts,
+            PromptOrder(len(self.prompts), prompt_order),
+            self.tokenizer,
+            masks,
+            ledger,
+            num_envs=num_envs,
+            prompt_width=self.prompt_width,
+            max_response_tokens=max_response_tokens,
             max_bytes=max_distribution_bytes,
             device=self.device,
         )
-        self._stops = np.zeros(self.rules.vocab_size, dtype=np.bool_)
-        self._stops[list(self.rules.stop_ids)] = True
-        self._rows = np.arange(self.num_envs)
         self._started = False
-        self._all_live = False
-        self.episodes_seen = 0
-        self._make_spaces()
+        self._observations = Observations(observation, self._engine.responses, self.rules)
+        self.single_observation_space = self._observations.single_space
+        self.observation_space = self._observations.space
+        self.single_action_space = Discrete(self.rules.vocab_size)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -233,10 +225,10 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             raise EpisodeEnded("reset all rows once before resetting some with reset_mask")
         super().reset(seed=seed)
         if seed is not None:
-            self._order.restart()
+            self._engine.order.restart()
         self._started = True
-        self._begin(rows, given)
-        return self._observations(), {}
+        self._engine.begin(rows, self.np_random, given)
+        return self._observations.batch(), {}
 
     def step(self, actions: Any) -> StepReturn:
         """Append one token to every row.
@@ -250,63 +242,33 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         Raises:
             InvalidAction: something else than N token ids of the vocabulary.
             EpisodeEnded: before the first reset, or in DISABLED mode after all episodes have ended.
+            InvalidReward: a reward that is not finite, or of the wrong shape.
         """
-        responses = self._responses
         tokens = checks.check_actions(actions, self.num_envs, self.rules.vocab_size)
+        active = self._active_rows()
         record = self.channel.take(tokens)
         if record is not None:
             checks.check_record(record, self.num_envs, self.rules.vocab_size)
-        log_probs = None if record is None else record.log_probs
-        was_live = None
-        if self._all_live:
-            ended = self._stops[tokens] | (responses.lengths >= self.max_response_tokens - 1)
-            rows = self._rows
-        else:
-            was_live = self._live_rows()
-            rows = np.flatnonzero(was_live)
-            ended = self._stops[tokens] | (responses.lengths >= self.max_response_tokens - 1)
-            ended &= was_live
-        rewards = np.zeros(self.num_envs)
-        if self._stepwise.is_needed:
-            rewards[rows] = self._stepwise.observe(rows, tokens, ended[rows], record)
-        if was_live is None:
-            responses.append(tokens, log_probs)
-        else:
-            responses.append_at(rows, tokens, log_probs)
-        return self._conclude(tokens, ended, rewards, was_live)
-
-    def _conclude(
-        self, tokens: IntArray, ended: BoolArray, rewards: FloatArray, was_live: BoolArray | None
-    ) -> StepReturn:
-        """Score what has ended, reset what is due, and answer."""
-        mode = self.autoreset_mode
-        info: Info = {}
+        ended, rewards = self._engine.write(tokens, record)
         terminated, truncated = ended, np.zeros(self.num_envs, dtype=np.bool_)
-        waiting = None if was_live is None or mode is not AutoresetMode.NEXT_STEP else ~was_live
+        info: Info = {}
         if ended.any():
             rows = np.flatnonzero(ended)
-            stopped = self._stops[tokens[rows]]
-            scored = self._score(rows, stopped)
-            rewards[rows] += scored.due.numpy()
+            ending = self._engine.end(rows)
+            rewards[rows] += ending.due
             if self.length_limit == "truncate":
-                terminated, truncated = ended.copy(), ended.copy()
-                terminated[rows], truncated[rows] = stopped, ~stopped
-            info = spread(self._episode_values(rows, stopped, scored), rows, self.num_envs)
-            self._responses.live[rows] = False
-            self._all_live = False
-            if mode is AutoresetMode.SAME_STEP:
-                info["final_info"], info["_final_info"] = dict(info), ended.copy()
-                info["final_obs"], info["_final_obs"] = (
-                    self._single_observations(rows),
-                    ended.copy(),
-                )
-                self._begin(rows)
-        if waiting is not None:
-            self._begin(np.flatnonzero(waiting))
-        if mode is AutoresetMode.DISABLED:
-            active = np.ones(self.num_envs, dtype=np.bool_) if was_live is None else was_live
-            info["active"], info["_active"] = active, np.ones(self.num_envs, dtype=np.bool_)
-        return self._observations(), rewards, terminated, truncated, info
+                truncated[rows] = ~ending.stopped
+                terminated = ended & ~truncated
+            info = spread(ending.values, rows, self.num_envs)
+            if self.autoreset_mode is AutoresetMode.SAME_STEP:
+                info |= {"final_info": info.copy(), "_final_info": ended.copy()}
+                info |= {"final_obs": self._observations.single(rows), "_final_obs": ended.copy()}
+                self._engine.begin(rows, self.np_random)
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP and not active.all():
+            self._engine.begin(np.flatnonzero(~active), self.np_random)
+        if self.autoreset_mode is AutoresetMode.DISABLED:
+            info |= {"active": active, "_active": np.ones(self.num_envs, dtype=np.bool_)}
+        return self._observations.batch(), rewards, terminated, truncated, info
 
     def action_masks(self) -> BoolArray:
         """Which actions are allowed now, shape (N, V); at least one per row.
@@ -316,12 +278,17 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         """
         if not self._started:
             raise EpisodeEnded("action_masks() was called before reset()")
-        return self._stepwise.allowed().numpy().copy()
+        return self._engine.allowed()
 
     @property
     def kl_coef(self) -> float | None:
         """Reward per nat of KL in force; None without a KL penalty."""
-        return self._ledger.kl_coef
+        return self._engine.ledger.kl_coef
+
+    @property
+    def episodes_seen(self) -> int:
+        """Episodes that have ended."""
+        return self._engine.episodes_seen
 
     def update_kl(self) -> float | None:
         """Let the KL controller see the episodes that ended since the last call, and move once.
@@ -331,14 +298,11 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         Returns:
             The new coefficient, or None without a KL penalty.
         """
-        return self._ledger.update_kl()
+        return self._engine.ledger.update_kl()
 
     def render(self) -> tuple[str, ...] | None:
         """Prompt and response so far of each row, as text; None without a render mode."""
-        if self.render_mode is None:
-            return None
-        rows = zip(self._responses.ids, self._responses.mask.astype(np.bool_), strict=True)
-        return tuple(self.tokenizer.batch_decode([ids[mask] for ids, mask in rows]))
+        return None if self.render_mode is None else self._engine.texts()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs, in the middle of episodes too.
@@ -350,13 +314,9 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         return {
             "fingerprint": self._fingerprint(),
             "started": self._started,
-            "episodes_seen": self.episodes_seen,
             "seed": self.np_random_seed,
             "generator": self.np_random.bit_generator.state,
-            "prompt_order": self._order.state_dict(),
-            "responses": self._responses.state_dict(),
-            "stepwise": self._stepwise.state_dict(),
-            "ledger": self._ledger.state_dict(),
+            "engine": self._engine.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -365,15 +325,11 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         Raises:
             InvalidCheckpoint: the state of another environment, or no such state.
         """
-        checks.check_state(state, self._fingerprint())
-        self.np_random.bit_generator.state = state["generator"]
-        self._np_random_seed = state["seed"]
-        self._started, self.episodes_seen = state["started"], state["episodes_seen"]
-        self._order.load_state_dict(state["prompt_order"])
-        self._responses.load_state_dict(state["responses"])
-        self._stepwise.load_state_dict(state["stepwise"])
-        self._ledger.load_state_dict(state["ledger"])
-        self._all_live = bool(self._responses.live.all())
+        with checks.loading(state, self._fingerprint()):
+            self._engine.load_state_dict(state["engine"])
+            self.np_random.bit_generator.state = state["generator"]
+            self._np_random_seed = state["seed"]
+            self._started = bool(state["started"])
 
     def _fingerprint(self) -> dict[str, Any]:
         """What must be equal for a saved state to fit."""
@@ -387,91 +343,11 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             "prompts": self.prompts.digest,
         }
 
-    def _make_spaces(self) -> None:
-        width = self.prompt_width + self.max_response_tokens
-        ids = gym.spaces.Box(0, self.rules.vocab_size - 1, (width,), np.int64)
-        if self.observation == "ids":
-            self.single_observation_space: gym.Space[Any] = ids
-        else:
-            mask = gym.spaces.Box(0, 1, (width,), np.int8)
-            self.single_observation_space = gym.spaces.Dict(
-                {"input_ids": ids, "attention_mask": mask}
-            )
-        self.single_action_space = gym.spaces.Discrete(self.rules.vocab_size)
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
-
-    def _begin(self, rows: IntArray, prompt_index: IntArray | None = None) -> None:
-        """Start episodes in some rows, with the next prompts or the given ones."""
-        if prompt_index is None:
-            prompt_index = self._order.draw(len(rows), self.np_random)
-        ids, mask = self.prompts.padded(prompt_index, self.prompt_width, self.rules.pad_id)
-        self._responses.begin(rows, prompt_index, ids, mask)
-        if self._stepwise.is_needed:
-            self._stepwise.begin(rows)
-        self._all_live = bool(self._responses.live.all())
-
-    def _live_rows(self) -> BoolArray:
-        """Rows whose action counts, shape (N,); a copy."""
+    def _active_rows(self) -> BoolArray:
+        """Rows whose action counts in this step, shape (N,); a copy."""
         if not self._started:
             raise EpisodeEnded("step() was called before reset()")
-        live = self._responses.live.copy()
-        if self.autoreset_mode is AutoresetMode.DISABLED and not live.any():
+        active = self._engine.responses.live.copy()
+        if self.autoreset_mode is AutoresetMode.DISABLED and not active.any():
             raise EpisodeEnded("step() was called after all episodes had ended; call reset()")
-        return live
-
-    def _score(self, rows: IntArray, stopped: BoolArray) -> Scored:
-        """Score the episodes that have ended in some rows, all in one batch."""
-        responses = self._responses
-        index = responses.prompt_index[rows]
-        log_probs = torch.from_numpy(responses.log_probs[rows])
-        episodes = Episodes(
-            input_ids=torch.from_numpy(responses.ids[rows]).to(self.device),
-            attention_mask=torch.from_numpy(responses.mask[rows]).bool().to(self.device),
-            prompt_width=self.prompt_width,
-            stopped=torch.from_numpy(stopped).to(self.device),
-            rules=self.rules,
-            tokenizer=self.tokenizer,
-            prompts=[self.prompts.texts[i] for i in index],
-            rows=[self.prompts.rows[i] for i in index],
-            # None, not all NaN: then no term asks the reference for nothing.
-            log_probs=None if bool(log_probs.isnan().all()) else log_probs,
-            **self._stepwise.kept(rows),
-        )
-        self.episodes_seen += len(rows)
-        known = self._stepwise.reference_log_probs(rows)
-        return self._ledger.score(episodes, self._stepwise.paid(rows), known)
-
-    def _episode_values(self, rows: IntArray, stopped: BoolArray, scored: Scored) -> Info:
-        """What info says about episodes that have ended, each of shape (k, ...)."""
-        known = scored.kl_known.numpy()
-        values: Info = {
-            "finish_reason": np.where(stopped, "stop", "length").astype(object),
-            "token_rewards": scored.token_rewards.numpy(),
-            "reward_terms": {name: total.numpy() for name, total in scored.terms.items()},
-            "score": scored.score.numpy(),
-            "kl_known": known,
-            "response_length": self._responses.lengths[rows],
-            "prompt_index": self._responses.prompt_index[rows],
-        }
-        if scored.gold is not None:
-            values["gold_reward"] = scored.gold.numpy()
-        if scored.kl is not None:
-            values["kl"] = (scored.kl.numpy(), known)
-        return values
-
-    def _observations(self) -> Observation:
-        """A copy, for callers keep what they are given."""
-        ids = self._responses.ids.copy()
-        if self.observation == "ids":
-            return ids
-        return {"input_ids": ids, "attention_mask": self._responses.mask.copy()}
-
-    def _single_observations(self, rows: IntArray) -> NDArray[np.object_]:
-        """One observation per row in an object array, as Gymnasium's `final_obs`; shape (N,)."""
-        final = np.full(self.num_envs, None, dtype=object)
-        ids, mask = self._responses.ids[rows], self._responses.mask[rows]
-        for at, row in enumerate(rows):
-            single = {"input_ids": ids[at], "attention_mask": mask[at]}
-            final[row] = ids[at] if self.observation == "ids" else single
-        return final
+        return active
