@@ -36,7 +36,7 @@ class TrainConfig:
     freeze: str | None = None
     """Freeze the embeddings and so many blocks (a number), or parameters by regular expression."""
     value_model: str = "trunk"
-    """`trunk`: a head on the policy; `separate`: a second network; or a reward model's directory."""
+    """trunk: a head on the policy; separate: a network of its own; or a reward model's folder."""
     checkpoint_every: int = 10
     """Updates between checkpoints; 0 writes none."""
     resume: bool = True

@@ -1,7 +1,7 @@
 """A sentiment judge that shares nothing with the reward model: logistic regression on n-grams.
 
-It is trained on reviews that the reward model never saw and reads words, not the policy's tokens, so
-a policy that has learned to please the reward model's mistakes does not please it too.
+It is trained on reviews that the reward model never saw and reads words, not the policy's tokens,
+so a policy that has learned to please the reward model's mistakes does not please it too.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -61,12 +62,12 @@ class NgramJudge:
 
     def _logits(self, features: Sequence[Tensor]) -> Tensor:
         offsets = torch.tensor([0, *map(len, features[:-1])]).cumsum(0)
-        # A mean over n-grams, scaled by the root of their number: long texts are surer, not n times.
+        # The root of their number: a long text is surer than a short one, but not n times.
         lengths = torch.tensor([max(len(row), 1) for row in features], dtype=torch.float32)
         mean = self._weights(torch.cat(list(features)), offsets).squeeze(-1)
         return mean * lengths.sqrt() + self._bias
 
     def _features(self, text: str) -> Tensor:
         words = _WORD.findall(text.lower())
-        grams = [*words, *map(" ".join, zip(words, words[1:], strict=False))]
+        grams = [*words, *map(" ".join, pairwise(words))]
         return torch.tensor([zlib.crc32(gram.encode()) % self.buckets for gram in grams])
