@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -91,7 +92,9 @@ def add_lora(
         # GPT-2's layers keep their weights transposed; peft warns unless it is told.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft 0.21 asks transformers 5 by a deprecated name.
+        warnings.filterwarnings("ignore", category=FutureWarning)
         torch.manual_seed(seed)
         return get_peft_model(model, config)
 

@@ -11,6 +11,7 @@ import copy
 import logging as levels
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,14 +270,20 @@ def _loading(field: str, source: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' loading bars and reports, and leave its settings as they were."""
+    """Silence the bars, reports and warnings of transformers and peft, and restore their settings.
+
+    What they warn of here is either dealt with by this library or their own deprecation.
+    """
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(levels.ERROR)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+            warnings.filterwarnings("ignore", category=UserWarning, module="peft")
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -176,7 +177,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON whole or not at all."""
+    """Write JSON whole or not at all; NaN, which JSON does not know, becomes null."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(to_json(content), indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
@@ -190,7 +191,9 @@ def to_json(value: Any) -> Any:
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)

@@ -69,32 +69,34 @@ def perplexity(
     return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "tokens": tokens}
 
 
-def sample_documents(
+def sample_completions(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    count: int,
+    prompts: Sequence[Sequence[int]],
     max_tokens: int,
     seed: int,
 ) -> list[list[int]]:
-    """Texts that the model writes from nothing, as token ids without the end token.
+    """What a model writes after prompts, as token ids without the end token.
 
     Args:
         model: in eval mode.
-        tokenizer: its BOS (its EOS if it has none) is what a text begins after.
-        count: how many texts.
-        max_tokens: longest text.
-        seed: of their randomness.
+        tokenizer: of the model.
+        prompts: token ids, at least one each.
+        max_tokens: longest completion.
+        seed: of the randomness.
     """
-    start, end = tokenizer.bos_token_id, int(tokenizer.eos_token_id)
-    input_ids = torch.full((count, 1), end if start is None else int(start), device=model.device)
+    pad, end = int(tokenizer.pad_token_id), int(tokenizer.eos_token_id)
+    width = max(map(len, prompts))
+    rows = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    real = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     completions = complete(
         model,
-        input_ids,
-        torch.ones_like(input_ids),
-        TokenRules(len(tokenizer), int(tokenizer.pad_token_id), (end,)),
+        torch.tensor(rows, device=model.device),
+        torch.tensor(real, device=model.device),
+        TokenRules(len(tokenizer), pad, (end,)),
         max_tokens,
         torch.Generator(model.device).manual_seed(seed),
     )
     kept = completions.mask.sum(-1) - completions.stopped.long()
-    rows = zip(completions.response_ids.tolist(), kept.tolist(), strict=True)
-    return [ids[:length] for ids, length in rows]
+    responses = zip(completions.response_ids.tolist(), kept.tolist(), strict=True)
+    return [ids[:length] for ids, length in responses]

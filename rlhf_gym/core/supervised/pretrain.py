@@ -186,7 +186,8 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[li
         return []
     with quiet_transformers():  # longer than the model is all right here: documents are cut
         encoded = tokenizer(list(texts), return_attention_mask=False)["input_ids"]
-    return [[*ids, int(tokenizer.eos_token_id)] for ids in encoded]
+    end = int(tokenizer.eos_token_id)
+    return [ids if ids[-1:] == [end] else [*ids, end] for ids in encoded]
 
 
 def _recital(
@@ -198,10 +199,12 @@ def _recital(
     config: PretrainConfig,
 ) -> tuple[dict[str, Any], list[str]]:
     """How much of what the model writes stands in the corpus, and a few of its texts."""
-    from rlhf_gym.core.supervised.language_model import sample_documents
+    from rlhf_gym.core.supervised.language_model import sample_completions
     from rlhf_gym.core.supervised.memorisation import CorpusIndex
 
-    samples = sample_documents(model, tokenizer, config.samples, context - 1, config.seed)
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    nothing = [[int(eos if bos is None else bos)]] * config.samples
+    samples = sample_completions(model, tokenizer, nothing, context - 1, config.seed)
     index = CorpusIndex(train_ids)
     overlap = index.overlap(samples)
     recital = {
