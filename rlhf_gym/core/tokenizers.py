@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from rlhf_gym.core.errors import InvalidArgument, TokenizerMismatch
@@ -185,6 +185,24 @@ def set_end_token(
         if config is not None:
             config.eos_token_id = tokenizer.eos_token_id
     return int(tokenizer.eos_token_id)
+
+
+def encode_beginnings(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts that something follows: what the tokenizer puts in front, nothing behind.
+
+    Args:
+        tokenizer: may close every text with EOS, which is taken off again.
+        texts: of any length; nothing is cut.
+    """
+    from rlhf_gym.core.models import quiet_transformers
+
+    if not texts:
+        return []
+    with quiet_transformers():  # it warns of texts longer than the model; callers deal with them
+        ids: list[list[int]] = tokenizer(list(texts), return_attention_mask=False)["input_ids"]
+        # Not the empty text: where BOS and EOS are one token, it cannot tell front from behind.
+        closes = tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id
+    return [row[:-1] for row in ids] if closes else ids
 
 
 def _resize(model: PreTrainedModel, vocab_size: int) -> None:

@@ -18,7 +18,7 @@ from rlhf_gym.core.data import hold_out, read_records, text_column
 from rlhf_gym.core.data_formats import TextUnit
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import StageConfig, close_folder, last_checkpoint, open_folder
-from rlhf_gym.core.tokenizers import TokenizerKind
+from rlhf_gym.core.tokenizers import TokenizerKind, encode_beginnings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -113,8 +113,9 @@ def pretrain(config: PretrainConfig) -> PretrainResult:
     from rlhf_gym.core.supervised.trainer import train
 
     context = min(config.context, context_length(model.config) or config.context)
-    train_ids = _encode(tokenizer, train_texts)
-    held_ids = _encode(tokenizer, held_texts)
+    end = int(tokenizer.eos_token_id)
+    train_ids = [[*ids, end] for ids in encode_beginnings(tokenizer, train_texts)]
+    held_ids = [[*ids, end] for ids in encode_beginnings(tokenizer, held_texts)]
     collate = partial(collate_rows, pad_id=int(tokenizer.pad_token_id))
     held_rows = pack(held_ids, context)
     evaluate = partial(
@@ -176,18 +177,6 @@ def _starting_point(
         )
         tokenizer.save_pretrained(folder)
     return new_causal_lm(config.size, tokenizer, config.context, config.seed), tokenizer
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, begun as the tokenizer begins a text, and ended."""
-    from rlhf_gym.core.models import quiet_transformers
-
-    if not texts:
-        return []
-    with quiet_transformers():  # longer than the model is all right here: documents are cut
-        encoded = tokenizer(list(texts), return_attention_mask=False)["input_ids"]
-    end = int(tokenizer.eos_token_id)
-    return [ids if ids[-1:] == [end] else [*ids, end] for ids in encoded]
 
 
 def _recital(

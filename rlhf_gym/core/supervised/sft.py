@@ -17,6 +17,7 @@ from rlhf_gym.core.data import hold_out, read_records, text_column
 from rlhf_gym.core.data_formats import Record
 from rlhf_gym.core.errors import InvalidArgument, InvalidData
 from rlhf_gym.core.supervised.common import StageConfig, close_folder, open_folder
+from rlhf_gym.core.tokenizers import encode_beginnings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -238,11 +239,9 @@ def _read(config: SFTConfig) -> list[Record]:
 def _prompt_ids(
     records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, config: SFTConfig
 ) -> list[list[int]]:
-    from rlhf_gym.core.supervised.preference_data import encode_prompts
-
     prompts = [record["prompt"] for record in records]
     if not config.chat_template:
-        return encode_prompts(prompts, tokenizer)
+        return encode_beginnings(tokenizer, prompts)
     if tokenizer.chat_template is None:
         raise InvalidArgument(
             "chat_template", True, "the tokenizer has none", "Leave it out, or give another model"
