@@ -122,7 +122,7 @@ def build_models(task: BenchTask) -> BenchModels:
     reward = _build_critic(task, policy, (task.hidden + 1) ** -0.5, generator)
     value = _build_critic(task, policy, 0.0, generator)
     prompt_ids = draw_prompts(task, generator)
-    prompts = [tokenizer.decode(ids) for ids in prompt_ids]
+    prompts = [str(tokenizer.decode(ids)) for ids in prompt_ids]
     return BenchModels(policy, reward, value, tokenizer, prompt_ids, prompts)
 
 
@@ -153,7 +153,7 @@ def build_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     vocabulary = {word: i for i, word in enumerate(words)}
     backend = Tokenizer(WordLevel(vocabulary, unk_token="w2"))
     backend.pre_tokenizer = WhitespaceSplit()
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>", padding_side="left"
     )
 
@@ -200,13 +200,15 @@ def _stop_logit(task: BenchTask, words: torch.Tensor) -> float:
 def _build_critic(
     task: BenchTask, policy: GPT2LMHeadModel, head_std: float, generator: torch.Generator
 ) -> GPT2ForSequenceClassification:
-    critic = GPT2ForSequenceClassification(_config(task, num_labels=1))
+    config = _config(task)
+    config.num_labels = 1
+    critic = GPT2ForSequenceClassification(config)
     critic.transformer.load_state_dict(policy.transformer.state_dict())
     nn.init.normal_(critic.score.weight, std=head_std, generator=generator)
     return critic
 
 
-def _config(task: BenchTask, num_labels: int = 2) -> GPT2Config:
+def _config(task: BenchTask) -> GPT2Config:
     return GPT2Config(
         vocab_size=task.vocab_size,
         n_positions=task.prompt_tokens + task.response_tokens,
@@ -219,5 +221,4 @@ def _config(task: BenchTask, num_labels: int = 2) -> GPT2Config:
         pad_token_id=PAD_ID,
         bos_token_id=EOS_ID,
         eos_token_id=EOS_ID,
-        num_labels=num_labels,
     )

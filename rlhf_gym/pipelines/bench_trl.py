@@ -1,8 +1,8 @@
 """TRL's PPO trainer as a worker that runs one iteration whenever it is told to.
 
 It runs in an environment of its own (`make bench-trl`) and imports nothing of this library: it
-loads the networks that `bench_iteration` saved, waits for a line on standard input, runs one
-iteration and answers with one line of JSON. So TRL's iterations and ours alternate in one run.
+loads the networks that `bench_task` saved, waits for a line on standard input, runs one iteration
+and answers with one line of JSON. So TRL's iterations and ours alternate in one run.
 
     .bench-trl/bin/python rlhf_gym/pipelines/bench_trl.py FOLDER
 
@@ -20,76 +20,101 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-THREADS = "1"
-os.environ.update(OMP_NUM_THREADS=THREADS, HF_HUB_OFFLINE="1")
 
-
-class IterationGate:
-    """A data loader that hands out each batch only when told to, and times what follows.
-
-    TRL's loop fetches a batch at the start of an iteration and never leaves in between, so from
-    one fetch to the next is exactly one iteration, its logging and garbage collection included.
+class IterationClock:
+    """Starts an iteration when a line comes in, and answers with what it cost when it ends.
 
     Args:
-        loader: the trainer's own data loader.
-        commands: one line starts one iteration; its end stops the worker.
-        answer: receives the measurements of each iteration.
+        commands: one line starts one iteration; their end ends the process.
+        answers: receives one line of JSON first, when everything is loaded, then one per iteration.
+
+    Attributes:
+        tokens: response tokens of this iteration, set by whoever counts them.
     """
 
-    def __init__(
-        self, loader: Any, commands: TextIO, answer: Callable[[dict[str, float]], None]
-    ) -> None:
-        self.loader = loader
-        self.commands = commands
-        self.answer = answer
-        self.marks: dict[str, float] = {}
+    def __init__(self, commands: TextIO, answers: TextIO) -> None:
+        self.tokens = 0
+        self._commands = commands
+        self._answers = answers
+        self._started: float | None = None
+        self._cpu_started = 0.0
+        self._update: float | None = None
 
-    def __iter__(self) -> Iterator[Any]:
-        while True:
-            for _ in self.commands:
-                reset_peak()
-                started, cpu_started = time.perf_counter(), time.process_time()
-                self.marks = {}
-                yield next(iter(self.loader))
-                self.answer(self.measurements(started, cpu_started))
+    def next_iteration(self) -> None:
+        """End the iteration that runs, if any, and wait until the next one is wanted."""
+        if self._started is None:
+            self._answer({"loaded_mib": memory_mib("VmRSS")})
+        else:
+            self._answer(self._measurements(self._started))
+        if not self._commands.readline():
             raise SystemExit(0)
+        reset_peak()
+        self._update = None
+        self._cpu_started, self._started = time.process_time(), time.perf_counter()
 
-    def mark(self, name: str) -> None:
-        """Remember the first time that `name` happens in this iteration."""
-        self.marks.setdefault(name, time.perf_counter())
+    def mark_update(self) -> None:
+        """The rollout is over; only the first call of an iteration counts."""
+        if self._update is None:
+            self._update = time.perf_counter()
 
-    def measurements(self, started: float, cpu_started: float) -> dict[str, float]:
-        """Seconds of the whole iteration and of its parts, and peak memory in MiB."""
+    def _measurements(self, started: float) -> dict[str, float]:
         now = time.perf_counter()
+        update = now if self._update is None else self._update
         return {
             "seconds": now - started,
-            "cpu_seconds": time.process_time() - cpu_started,
-            "sampling": self.marks["sampled"] - started,
-            "scoring": self.marks["update"] - self.marks["sampled"],
-            "update": now - self.marks["update"],
-            "tokens": self.marks["tokens"],
+            "cpu_seconds": time.process_time() - self._cpu_started,
+            "rollout": update - started,
+            "update": now - update,
+            "tokens": self.tokens,
             "peak_mib": memory_mib("VmHWM"),
         }
 
+    def _answer(self, message: dict[str, float]) -> None:
+        self._answers.write(json.dumps(message) + "\n")
+        self._answers.flush()
 
-def reset_peak() -> None:
-    """Let `VmHWM` start again from what is used now; nothing where there is no /proc."""
-    clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        clear.write_text("5")
+
+class GatedLoader:
+    """A data loader that hands out a batch when the clock says so.
+
+    TRL's loop fetches a batch at the start of an iteration and never leaves in between, so from
+    one fetch to the next is exactly one iteration, its logging and garbage collection included.
+    """
+
+    def __init__(self, loader: Any, clock: IterationClock) -> None:
+        self._loader = loader
+        self._clock = clock
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            self._clock.next_iteration()
+            yield next(iter(self._loader))
 
 
 def memory_mib(field: str) -> float:
     """This process's `VmRSS` (now) or `VmHWM` (peak) in MiB; NaN where there is no /proc."""
     status = Path("/proc/self/status")
-    if not status.exists():
-        return float("nan")
-    found = re.search(rf"{field}:\s+(\d+) kB", status.read_text())
+    found = re.search(rf"{field}:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) / 1024 if found else float("nan")
+
+
+def reset_peak() -> None:
+    """Let `VmHWM` start again from what is used now; nothing where that is not possible."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def take_standard_streams() -> tuple[TextIO, TextIO]:
+    """Commands and answers; whatever else the process prints goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return sys.stdin, answers
 
 
 def build_trainer(folder: Path, settings: dict[str, Any]) -> Any:
@@ -102,10 +127,12 @@ def build_trainer(folder: Path, settings: dict[str, Any]) -> Any:
         AutoTokenizer,
         PrinterCallback,
     )
-    from trl.experimental.ppo import PPOConfig, PPOTrainer
+    from trl.experimental.ppo import (  # type: ignore[import-not-found]  # not installed here
+        PPOConfig,
+        PPOTrainer,
+    )
 
-    torch.set_num_threads(int(THREADS))
-    tokenizer = AutoTokenizer.from_pretrained(folder / "policy", padding_side="left")
+    torch.set_num_threads(1)
     batch = settings["responses"]
     config = PPOConfig(
         output_dir=str(folder / "trl"),
@@ -135,7 +162,7 @@ def build_trainer(folder: Path, settings: dict[str, Any]) -> Any:
     classifier = AutoModelForSequenceClassification
     trainer = PPOTrainer(
         args=config,
-        processing_class=tokenizer,
+        processing_class=AutoTokenizer.from_pretrained(folder / "policy", padding_side="left"),
         model=AutoModelForCausalLM.from_pretrained(folder / "policy"),
         ref_model=AutoModelForCausalLM.from_pretrained(folder / "policy"),
         reward_model=classifier.from_pretrained(folder / "reward"),
@@ -146,41 +173,31 @@ def build_trainer(folder: Path, settings: dict[str, Any]) -> Any:
     return trainer
 
 
-def mark_parts(trainer: Any, gate: IterationGate) -> None:
-    """Let the gate know when sampling ended and when the first minibatch began."""
-    policy = trainer.model.policy
+def watch(trainer: Any, clock: IterationClock) -> None:
+    """Let the clock start iterations, and see when the rollout ends and what it wrote."""
+    trainer.dataloader = GatedLoader(trainer.dataloader, clock)
+    policy, pad = trainer.model.policy, trainer.processing_class.pad_token_id
     generate = policy.generate
-    pad = trainer.processing_class.pad_token_id
 
-    def timed_generate(*args: Any, **kwargs: Any) -> Any:
+    def counting_generate(*args: Any, **kwargs: Any) -> Any:
         output = generate(*args, **kwargs)
-        gate.mark("sampled")
         responses = output.sequences[:, kwargs["input_ids"].shape[1] :]
-        gate.marks["tokens"] = int((responses != pad).sum())
+        clock.tokens = int((responses != pad).sum())
         return output
 
-    policy.generate = timed_generate
+    policy.generate = counting_generate
     # The rollout calls policy and value model by themselves; only the update calls the pair.
-    trainer.model.register_forward_pre_hook(lambda *_: gate.mark("update"))
+    trainer.model.register_forward_pre_hook(lambda *_: clock.mark_update())
 
 
 def main(folder: Path) -> None:
     """Serve iterations until standard input ends."""
+    os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")  # before torch is imported
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
-    # The real standard output is for answers alone; whatever the libraries print goes to stderr.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-
-    def answer(message: dict[str, float]) -> None:
-        answers.write(json.dumps(message) + "\n")
-
-    settings = json.loads((folder / "settings.json").read_text())
-    trainer = build_trainer(folder, settings)
-    gate = IterationGate(trainer.dataloader, sys.stdin, answer)
-    trainer.dataloader = gate
-    mark_parts(trainer, gate)
-    answer({"ready_mib": memory_mib("VmRSS")})
+    clock = IterationClock(*take_standard_streams())
+    trainer = build_trainer(folder, json.loads((folder / "settings.json").read_text()))
+    watch(trainer, clock)
     trainer.train()
 
 

@@ -1,0 +1,178 @@
+"""What `step` costs beside the sampling: its bookkeeping, the reference pass, the reward pass.
+
+A wave is one response in every row: prefill, then draw, `step`, advance for every token. `step`
+is timed inside such waves, so its caches are as warm or cold as they are in real use.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+import torch
+from gymnasium.vector import AutoresetMode
+from torch.nn.functional import scaled_dot_product_attention
+
+from rlhf_gym.core.sampler import Sampler
+from rlhf_gym.core.tokens import Observation, TokenRules, lm_inputs
+from rlhf_gym.envs.text.vector import TextGenerationVectorEnv
+from rlhf_gym.pipelines.bench_task import PAD_ID, BenchModels, BenchTask, build_models
+from rlhf_gym.pipelines.bench_timing import Measurement, alternate, median_of
+from rlhf_gym.rewards.base import RewardTerm
+from rlhf_gym.rewards.kl import KLPenalty
+from rlhf_gym.rewards.model import RewardModel
+
+BOOKKEEPING_TARGET = 2.0
+"""Per cent of the sampling that `step` may take when it runs no model."""
+GROWTH_TARGET = 1.1
+"""How much dearer a late token may be, attention aside; above 1 because clocks are not exact."""
+
+
+class Wave(NamedTuple):
+    """Seconds of one wave, by part, and of each of its tokens.
+
+    Attributes:
+        sampling: prefill, drawing and decoding.
+        stepping: inside `step` and the channel.
+        token_seconds: sampling of each token, shape (time,).
+    """
+
+    sampling: float
+    stepping: float
+    token_seconds: list[float]
+
+
+def sample_wave(env: TextGenerationVectorEnv, sampler: Sampler) -> Wave:
+    """Let every row write a response of `max_response_tokens` tokens, and time the parts.
+
+    Args:
+        env: in DISABLED mode, with no stop token that is legal.
+        sampler: of the policy.
+    """
+    clock = time.perf_counter
+    observation, _ = env.reset()
+    inputs = lm_inputs(cast(Observation, observation))
+    ids, mask = (inputs[name][:, : env.prompt_width] for name in ("input_ids", "attention_mask"))
+    started = clock()
+    sampler.prefill(ids, mask, env.max_response_tokens)
+    prefill = clock() - started
+    token_seconds, stepping = [], 0.0
+    for time_step in range(env.max_response_tokens):
+        started = clock()
+        draw = sampler.draw()
+        drawn = clock()
+        env.channel.write(draw.tokens, draw.log_probs)
+        env.step(draw.tokens.numpy())
+        stepped = clock()
+        if time_step + 1 < env.max_response_tokens:
+            sampler.advance(draw.tokens)
+        token_seconds.append(drawn - started + clock() - stepped)
+        stepping += stepped - drawn
+    return Wave(prefill + sum(token_seconds), stepping, token_seconds)
+
+
+def measure_step(task: BenchTask, batch: int, rounds: int) -> list[Measurement]:
+    """Bookkeeping of `step`, reference pass and reward pass, as shares of the sampling.
+
+    Args:
+        task: sizes of the networks and the response budget.
+        batch: rows.
+        rounds: measured waves of each kind.
+    """
+    models = build_models(task)
+    sampler = make_sampler(models, task)
+    rewards: dict[str, RewardTerm | None] = {
+        "none": None,
+        "reference": -KLPenalty(models.policy, task.kl_coef),
+        "reward": RewardModel(models.reward),
+    }
+
+    def runner(reward: RewardTerm | None) -> Callable[[], Wave]:
+        env = make_env(models, task, batch, reward)
+        return lambda: sample_wave(env, sampler)
+
+    waves = alternate({name: runner(reward) for name, reward in rewards.items()}, rounds)
+    sampling = statistics.median(wave.sampling for some in waves.values() for wave in some)
+    stepping = {
+        name: statistics.median(wave.stepping for wave in some) for name, some in waves.items()
+    }
+    bare = stepping["none"]
+    reference, reward = stepping["reference"] - bare, stepping["reward"] - bare
+    return [
+        Measurement(
+            f"bookkeeping of step, batch {batch}", "share", sampling, bare, BOOKKEEPING_TARGET
+        ),
+        Measurement("  reference pass", "share", sampling, reference),
+        Measurement("  reward pass", "share", sampling, reward),
+    ]
+
+
+def measure_growth(task: BenchTask, batch: int, rounds: int) -> list[Measurement]:
+    """Whether a token gets dearer the longer its response is, beyond attention itself.
+
+    The last quarter of the response is compared with the second, in seconds per step of the whole
+    batch; attention alone, over as many keys, stands beside it.
+
+    Args:
+        task: sizes of the networks and the response budget, at least 8 tokens.
+        batch: rows.
+        rounds: measured waves.
+    """
+    models = build_models(task)
+    env = make_env(models, task, batch, None)
+    sampler = make_sampler(models, task)
+    waves = [sample_wave(env, sampler) for _ in range(rounds + 1)][1:]
+    quarter = task.response_tokens // 4
+    # The last token is drawn but never read, so it costs less.
+    parts = (range(quarter, 2 * quarter), range(3 * quarter, task.response_tokens - 1))
+    early, late = (
+        statistics.median(wave.token_seconds[at] for wave in waves for at in part) for part in parts
+    )
+    attention_early, attention_late = (
+        attention_seconds(task, batch, task.prompt_tokens + (part[0] + part[-1]) // 2, rounds)
+        for part in parts
+    )
+    what = f"a late step against an early one, batch {batch}"
+    rest_early, rest_late = early - attention_early, late - attention_late
+    return [
+        Measurement(what, "growth", early, late),
+        Measurement("  of which attention", "growth", attention_early, attention_late),
+        Measurement("  of which the rest", "growth", rest_early, rest_late, GROWTH_TARGET),
+    ]
+
+
+def attention_seconds(task: BenchTask, batch: int, keys: int, rounds: int) -> float:
+    """Seconds of one decoding step's attention alone, over all layers."""
+    shape = (batch, task.heads, keys, task.hidden // task.heads)
+    key, value = torch.randn(shape), torch.randn(shape)
+    query = key[:, :, :1].contiguous()
+
+    @torch.no_grad()
+    def attend() -> None:
+        for _ in range(task.layers):
+            scaled_dot_product_attention(query, key, value)
+
+    return median_of(attend, 20 * rounds, warm_up=10)
+
+
+def make_env(
+    models: BenchModels, task: BenchTask, batch: int, reward: RewardTerm | None
+) -> TextGenerationVectorEnv:
+    """An environment whose responses all take the whole budget."""
+    return TextGenerationVectorEnv(
+        models.prompts,
+        models.tokenizer,
+        reward,
+        num_envs=batch,
+        max_response_tokens=task.response_tokens,
+        stop_token_ids=(),
+        autoreset_mode=AutoresetMode.DISABLED,
+    )
+
+
+def make_sampler(models: BenchModels, task: BenchTask) -> Sampler:
+    """The policy's sampler under the rules of `make_env`."""
+    rules = TokenRules(task.vocab_size, PAD_ID, stop_ids=())
+    return Sampler(models.policy, rules, generator=torch.Generator().manual_seed(task.seed))
