@@ -1,1 +1,52 @@
-"""Algorithms and policies that speak Stable-Baselines3's interface."""
+"""Algorithms and policies that speak Stable-Baselines3's interface.
+
+Names are imported when they are first used: `import rlhf_gym.agents` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlhf_gym.agents.callbacks import SampleTableCallback, TextMetricsCallback
+    from rlhf_gym.agents.checkpoint import CheckpointCallback
+    from rlhf_gym.agents.lm_policy import LMPolicy
+    from rlhf_gym.agents.minibatches import Minibatch
+    from rlhf_gym.agents.ppo import PPO, PPOConfig
+    from rlhf_gym.agents.rollout import RolloutBatch
+    from rlhf_gym.agents.text_algorithm import TextAlgorithm
+
+_MODULES = {
+    "CheckpointCallback": "checkpoint",
+    "LMPolicy": "lm_policy",
+    "Minibatch": "minibatches",
+    "PPO": "ppo",
+    "PPOConfig": "ppo",
+    "RolloutBatch": "rollout",
+    "SampleTableCallback": "callbacks",
+    "TextAlgorithm": "text_algorithm",
+    "TextMetricsCallback": "callbacks",
+}
+
+__all__ = [
+    "PPO",
+    "CheckpointCallback",
+    "LMPolicy",
+    "Minibatch",
+    "PPOConfig",
+    "RolloutBatch",
+    "SampleTableCallback",
+    "TextAlgorithm",
+    "TextMetricsCallback",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"rlhf_gym.agents.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,135 @@
+"""Proximal policy optimisation on whole responses.
+
+    collect responses        y ~ pi_old(. | x)
+    credit                   r_t = score at the last token, minus KL to the reference at each
+    advantages               A_t by GAE, whitened
+    minimise                 -min(ratio_t A_t, clip(ratio_t) A_t) + c (V_t - R_t)^2 / 2
+
+Sources: Schulman et al., "Proximal Policy Optimization Algorithms" (2017); Ziegler et al.,
+"Fine-Tuning Language Models from Human Preferences" (2019); Stiennon et al., "Learning to Summarize
+from Human Feedback" (2020); "The N+ Implementation Details of RLHF with PPO" (arXiv 2403.17031).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from rlhf_gym.agents.config import (
+    TextAlgorithmConfig,
+    check_above_zero,
+    check_not_negative,
+)
+from rlhf_gym.agents.functional import (
+    clipped_policy_loss,
+    clipped_value_loss,
+    explained_variance,
+    gae,
+    whiten,
+)
+from rlhf_gym.agents.metrics import record_move
+from rlhf_gym.agents.minibatches import Minibatch
+from rlhf_gym.agents.rollout import RolloutBatch
+from rlhf_gym.agents.text_algorithm import TextAlgorithm
+from rlhf_gym.core.errors import InvalidArgument
+
+
+@dataclass(frozen=True)
+class PPOConfig(TextAlgorithmConfig):
+    """PPO's own settings; the defaults are those of the RLHF papers."""
+
+    gamma: float = 1.0
+    """Discount per token."""
+
+    gae_lambda: float = 0.95
+    """1 trusts the sampled return, 0 the value of the next token."""
+
+    clip_range: float = 0.2
+    """How far the ratio of a token may move from 1 and still gain."""
+
+    value_clip_range: float | None = 0.2
+    """How far a value may move from its old one and still gain; None lets it move freely."""
+
+    value_coef: float = 0.1
+    """Weight of the value loss."""
+
+    entropy_coef: float = 0.0
+    """Weight of the entropy bonus; the softmax explores by itself."""
+
+    whiten_advantages: bool = True
+    """Shift and scale advantages to mean 0, deviation 1 over the tokens of an update."""
+
+    whiten_rewards: bool = False
+    """Scale rewards to deviation 1 over the tokens of an update, their mean left where it is."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_above_zero(self, "clip_range", "value_clip_range")
+        check_not_negative(self, "value_coef", "entropy_coef")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidArgument(
+                    name, getattr(self, name), "not between 0 and 1", "Give 0 to 1"
+                )
+
+
+class PPO(TextAlgorithm):
+    """PPO with a clipped objective and a value model; see `TextAlgorithm` for the arguments."""
+
+    config_class: ClassVar[type[TextAlgorithmConfig]] = PPOConfig
+    config: PPOConfig
+
+    def compute_advantages(self, batch: RolloutBatch) -> RolloutBatch:
+        """Advantages and returns by generalised advantage estimation."""
+        values = self._values_of(batch)
+        rewards = batch.token_rewards
+        if self.config.whiten_rewards:
+            rewards = whiten(rewards, batch.mask, shift_mean=False)
+        advantages, returns = gae(
+            rewards,
+            values,
+            batch.mask,
+            gamma=self.config.gamma,
+            gae_lambda=self.config.gae_lambda,
+        )
+        explained = explained_variance(values, returns, batch.mask)
+        self.logger.record("train/explained_variance", float(explained))
+        if self.config.whiten_advantages:
+            advantages = whiten(advantages, batch.mask)
+        return batch._replace(advantages=advantages, returns=returns)
+
+    def loss(self, minibatch: Minibatch) -> Tensor:
+        """Clipped surrogate, value error and, where asked for, entropy and KL to the reference."""
+        config, batch = self.config, minibatch.batch
+        assert batch.advantages is not None
+        assert batch.returns is not None
+        assert batch.values is not None
+        now = self.policy.evaluate(batch.input_ids, batch.attention_mask, batch.action_masks)
+        assert now.values is not None
+
+        policy_loss = minibatch.mean(
+            clipped_policy_loss(now.log_probs, batch.log_probs, batch.advantages, config.clip_range)
+        )
+        value_loss = minibatch.mean(
+            clipped_value_loss(now.values, batch.values, batch.returns, config.value_clip_range)
+        )
+        entropy = minibatch.mean(now.entropy)
+        loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
+
+        record_move(self.metrics, minibatch, now.log_probs, config.clip_range)
+        self.metrics.add("policy_gradient_loss", policy_loss)
+        self.metrics.add("value_loss", value_loss)
+        self.metrics.add("entropy", entropy)
+        return loss + self.kl_loss(minibatch, now.log_probs)
+
+    def _values_of(self, batch: RolloutBatch) -> Tensor:
+        if batch.values is None:
+            raise InvalidArgument(
+                "value_model",
+                "none",
+                "PPO needs values",
+                "Choose 'trunk', 'separate' or a reward model's folder",
+            )
+        return batch.values
