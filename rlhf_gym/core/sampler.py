@@ -151,6 +151,11 @@ class Sampler:
         hidden[rows] = self._decoder.replace(rows, input_ids, attention_mask)
         self._hidden = hidden
 
+    def release(self) -> None:
+        """Give the memory of cache and prepared weights back, before an update for instance."""
+        self._decoder.release()
+        self._hidden = None
+
 
 def complete(
     model: nn.Module,

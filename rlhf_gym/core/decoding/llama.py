@@ -1,0 +1,181 @@
+"""Llama, Mistral and Qwen2: rotary positions, RMS norms, gated layers, grouped queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaModel, MistralModel, Qwen2Model
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.mistral.modeling_mistral import MistralRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
+
+from rlhf_gym.core.decoding.elementwise import activation, rms_norm
+from rlhf_gym.core.decoding.fast import Architecture, Attend
+from rlhf_gym.core.decoding.linear import AffineMap, affine_map, is_readable
+
+_STATIC_ROPES = ("default", "linear", "llama3", "yarn")
+"""Rotary embeddings that do not depend on the length of what is read."""
+
+
+class _Norm(NamedTuple):
+    weight: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, self.eps)
+
+
+class _Layer(NamedTuple):
+    """One block: x += out(attend(rotate(qkv(norm_1 x)))); x += down(act(gate(n)) * up(n))."""
+
+    norm_1: _Norm
+    qkv: AffineMap
+    out: AffineMap
+    norm_2: _Norm
+    gate_up: AffineMap
+    act: Callable[[Tensor], Tensor]
+    down: AffineMap
+
+
+class LlamaForward(NamedTuple):
+    """The trunk with the weights it had when it was read; see `Forward`."""
+
+    dtype: torch.dtype
+    embedding: Tensor
+    cosines: Tensor
+    sines: Tensor
+    rotated: int
+    layers: tuple[_Layer, ...]
+    norm: _Norm
+
+    def __call__(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """See `Forward.__call__`."""
+        x = self.embedding[ids]
+        cosines, sines = self.cosines[positions], self.sines[positions]
+        for number, (norm_1, qkv, out, norm_2, gate_up, act, down) in enumerate(self.layers):
+            projected = qkv(norm_1(x))
+            self._rotate(projected, cosines, sines)
+            x += out(attend(number, projected))
+            gate, up = gate_up(norm_2(x)).chunk(2, dim=-1)
+            x += down(act(gate) * up)
+        return self.norm(x)
+
+    def _rotate(self, qkv: Tensor, cosines: Tensor, sines: Tensor) -> None:
+        """Turn queries and keys, which lie side by side, by their positions; in place.
+
+        (a, b) becomes (a cos - b sin, b cos + a sin) for the two halves of every head; `sines`
+        carries the minus sign.
+
+        Source: Su et al., "RoFormer" (2021), equation 34, with halves for pairs.
+        """
+        size = cosines.shape[-1]
+        heads = qkv[:, : self.rotated].view(len(qkv), -1, size)
+        swapped = heads.roll(size // 2, dims=-1)
+        heads.mul_(cosines).addcmul_(swapped, sines)
+
+
+class LlamaTrunk:
+    """Reads `LlamaModel`, `MistralModel` or `Qwen2Model`; see `FastTrunk`.
+
+    Source: Touvron et al., "LLaMA" (2023), section 2.2.
+    """
+
+    def __init__(self, trunk: Any) -> None:
+        self._trunk = trunk
+        config = trunk.config
+        attentions = [layer.self_attn for layer in trunk.layers]
+        self.architecture = Architecture(
+            layers=len(attentions),
+            heads=config.num_attention_heads,
+            key_value_heads=config.num_key_value_heads,
+            size=attentions[0].head_dim,
+            scales=tuple(attention.scaling for attention in attentions),
+            context=config.max_position_embeddings,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """See `FastTrunk.device`."""
+        device: torch.device = self._trunk.embed_tokens.weight.device
+        return device
+
+    def read(self, positions: int, pack: bool) -> LlamaForward:
+        """See `FastTrunk.read`."""
+        trunk, size = self._trunk, self.architecture.size
+        weight: Tensor = trunk.embed_tokens.weight
+        places = torch.arange(positions, device=weight.device)[None]
+        # The model's own table, so that every static scaling is covered; broadcast over heads.
+        cosines, sines = (table[0][:, None] for table in trunk.rotary_emb(weight, places))
+        signs = torch.ones(size, device=weight.device, dtype=weight.dtype)
+        signs[: size // 2] = -1
+        heads = self.architecture.heads + self.architecture.key_value_heads
+        return LlamaForward(
+            weight.dtype,
+            weight,
+            cosines,
+            sines * signs,
+            heads * size,
+            tuple(_read_layer(layer, pack) for layer in trunk.layers),
+            _read_norm(trunk.norm),
+        )
+
+
+def llama_trunk(trunk: Any) -> LlamaTrunk | None:
+    """The fast trunk, or None if this one computes something else than Llama's forward."""
+    if type(trunk) not in (LlamaModel, MistralModel, Qwen2Model):
+        return None
+    config = trunk.config.to_dict()
+    looks_everywhere = (
+        not config.get("sliding_window") or type(trunk) is Qwen2Model
+    ) and "sliding_attention" not in (config.get("layer_types") or ())
+    rope = trunk.rotary_emb
+    static = rope.rope_type in _STATIC_ROPES
+    linear = [
+        layer
+        for block in trunk.layers
+        for layer in (*_attention_layers(block), *_gated_layers(block), block.mlp.down_proj)
+    ]
+    norms = [
+        norm
+        for block in trunk.layers
+        for norm in (block.input_layernorm, block.post_attention_layernorm)
+    ]
+    readable = (
+        all(is_readable(layer) for layer in linear)
+        and all(
+            type(norm) in (LlamaRMSNorm, MistralRMSNorm, Qwen2RMSNorm)
+            for norm in (*norms, trunk.norm)
+        )
+        and type(trunk.embed_tokens) is nn.Embedding
+        and 2 * len(rope.inv_freq) == trunk.layers[0].self_attn.head_dim
+    )
+    return LlamaTrunk(trunk) if looks_everywhere and static and readable else None
+
+
+def _attention_layers(block: Any) -> list[nn.Module]:
+    attention = block.self_attn
+    return [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+
+
+def _gated_layers(block: Any) -> list[nn.Module]:
+    return [block.mlp.gate_proj, block.mlp.up_proj]
+
+
+def _read_layer(block: Any, pack: bool) -> _Layer:
+    *qkv, out = _attention_layers(block)
+    return _Layer(
+        _read_norm(block.input_layernorm),
+        affine_map(qkv, pack),
+        affine_map([out], pack),
+        _read_norm(block.post_attention_layernorm),
+        affine_map(_gated_layers(block), pack),
+        activation(block.mlp.act_fn),
+        affine_map([block.mlp.down_proj], pack),
+    )
+
+
+def _read_norm(norm: Any) -> _Norm:
+    return _Norm(norm.weight, norm.variance_epsilon)
