@@ -132,11 +132,7 @@ class RewardModel(ScoreTerm):
         device = self.model.device
         with torch.no_grad(), evaluation_mode(self.model):
             scores = [per_token_scores(self.model, i.to(device), m.to(device)) for i, m in batches]
-        return (
-            torch.cat(scores)[:, episodes.prompt_width :]
-            .cpu()
-            .masked_fill(~episodes.mask.cpu(), 0.0)
-        )
+        return torch.cat(scores)[:, episodes.prompt_width :].cpu()
 
     def normalise(self, episodes: Episodes) -> Scale:
         """Give scores mean 0 and deviation 1 on these episodes, the reference policy's own samples.
@@ -168,7 +164,7 @@ class RewardModel(ScoreTerm):
         return decoder.logits(hidden)[:, 0].float() - reward_mean(self.model.config)
 
     def _encode(self, episodes: Episodes) -> tuple[Tensor, Tensor]:
-        """Ids and mask as the model reads them, both of shape (batch, width)."""
+        """Ids and mask as the model reads them, on the CPU, both of shape (batch, width)."""
         limit = context_length(self.model.config)
         if not self._reads_ids(episodes):
             sequences = self._encode_texts(episodes)
@@ -177,7 +173,7 @@ class RewardModel(ScoreTerm):
             lengths = torch.tensor([len(row) for row in rows])
             return ids, torch.arange(ids.shape[1]) < lengths.unsqueeze(-1)
         self._check_ids(episodes, limit)
-        return episodes.input_ids, episodes.attention_mask.bool()
+        return episodes.input_ids.cpu(), episodes.attention_mask.bool().cpu()
 
     def _encode_texts(self, episodes: Episodes) -> list[list[int]]:
         """Token ids of each prompt and response under the model's own tokenizer."""

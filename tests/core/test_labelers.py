@@ -124,6 +124,7 @@ def test_levels():
         assert one(levels, query(value, question="likert", levels=4)) == Likert(level)
     # the middle cut decides thumbs
     assert one(levels, query(0.1, question="thumb")) == Thumb(True)
+    assert one(levels, query(-0.1, question="thumb")) == Thumb(False)
     wrong = teacher(cuts=(-1.0, 0.0, 2.0), mistakes=1.0)
     assert one(wrong, query(-2, question="likert", levels=4)) == Likert(1)
     assert one(wrong, query(3, question="likert", levels=4)) == Likert(2)
