@@ -9,6 +9,7 @@ model's head has no bias.
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint
+from rlhf_gym.core.model_changes import disable_dropout
 from rlhf_gym.core.tokens import last_token_index, position_ids
 
 if TYPE_CHECKING:
@@ -35,6 +37,44 @@ def reward_head(model: PreTrainedModel) -> nn.Linear:
         InvalidCheckpoint: the model has no such layer, or has several classes.
     """
     return _named_head(model)[1]
+
+
+def reward_model_from_lm(lm: PreTrainedModel, generator: torch.Generator) -> PreTrainedModel:
+    """A sequence classifier on a copy of a language model's trunk, with a fresh head.
+
+    Args:
+        lm: a causal language model; left as it is.
+        generator: draws the head, on the CPU.
+
+    Returns:
+        A model without dropout, on the device of `lm`.
+
+    Raises:
+        InvalidCheckpoint: transformers has no classifier of this kind of model.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    config = copy.deepcopy(lm.config)
+    config.num_labels = 1
+    config.reward_mean = 0.0
+    try:
+        # The weights drawn here are all replaced; the global generator must not notice them.
+        with torch.random.fork_rng(devices=[]):
+            model: PreTrainedModel = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+                config
+            )
+    except ValueError as error:
+        raise InvalidCheckpoint(
+            "model",
+            type(lm).__name__,
+            "there is no sequence classifier of this kind of model",
+            "Give another language model",
+        ) from error
+    model.base_model.load_state_dict(lm.base_model.state_dict())
+    disable_dropout(model)
+    init_reward_head(model, generator)
+    nn.Module.to(model, device=lm.device, dtype=lm.dtype)
+    return model
 
 
 def init_reward_head(model: PreTrainedModel, generator: torch.Generator) -> None:

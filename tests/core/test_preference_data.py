@@ -8,21 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidData, TokenizerMismatch
 from rlhf_gym.core.supervised.preference_data import (
-    Example,
-    FeedbackBatch,
-    FeedbackCollator,
     Judgement,
     encode,
     encode_prompts,
     encode_responses,
     judgement,
     read_judgements,
+    read_responses,
 )
 
 WORDS = ["<pad>", "<bos>", "<eos>", "the", "film", "was", "good", "bad", "very"]
@@ -137,50 +134,12 @@ def test_encode_refuses_what_cannot_work() -> None:
         encode([pair()], word_tokenizer(), max_tokens=1)
 
 
-def collate(*judgements: Judgement) -> FeedbackBatch:
-    examples: list[Example] = encode(list(judgements), word_tokenizer(), max_tokens=None)
-    return FeedbackBatch(**FeedbackCollator(pad_id=PAD)(examples))
-
-
-def test_pairs_become_one_flat_batch_as_wide_as_the_longest() -> None:
-    batch = collate(pair("the", "good", "very bad"), pair("the film", "good", "bad"))
-    assert batch.input_ids.tolist() == [
-        [BOS, THE, GOOD, EOS, PAD],
-        [BOS, THE, VERY, BAD, EOS],
-        [BOS, THE, FILM, GOOD, EOS],
-        [BOS, THE, FILM, BAD, EOS],
-    ]
-    assert batch.attention_mask.sum(1).tolist() == [4, 5, 5, 5]
-    assert batch.response_mask.int().tolist() == [
-        [0, 0, 1, 1, 0],
-        [0, 0, 1, 1, 1],
-        [0, 0, 0, 1, 1],
-        [0, 0, 0, 1, 1],
-    ]
-    assert batch.rankings.tolist() == [[0, 1], [2, 3]]
-    assert len(batch.thumbs) == len(batch.rated) == 0
-
-
-def test_kinds_mix_in_a_batch_and_index_their_own_sequences() -> None:
-    ranking = Judgement("comparison", "the", ("good", "very good", "bad"))
-    rating = Judgement("rating", "the", ("film",), 2.5)
-    batch = collate(thumb("bad", 0.0), ranking, rating, pair(), thumb("good", 1.0))
-    assert batch.rankings.tolist() == [[1, 2, 3], [5, 6, -1]]
-    assert batch.thumbs.tolist() == [0, 7]
-    assert batch.thumb_labels.tolist() == [0.0, 1.0]
-    assert batch.rated.tolist() == [4]
-    assert batch.ratings.tolist() == [2.5]
-    assert batch.ties.tolist() == [False, False]
-    assert batch.judgements == 5
-    assert batch.input_ids[7, :3].tolist() == [BOS, GOOD, EOS]
-
-
-def test_a_batch_without_comparisons_has_an_empty_table() -> None:
-    batch = collate(thumb("good", 1.0))
-    assert batch.rankings.shape == (0, 0)
-    assert batch.rankings.dtype == torch.long
-
-
-def test_widths_are_rounded_up() -> None:
-    examples = encode([thumb("good", 1.0)], word_tokenizer(), max_tokens=None)
-    assert FeedbackCollator(PAD, multiple=8)(examples)["input_ids"].shape == (1, 8)
+def test_responses_without_judgement_are_read_too(tmp_path: Path) -> None:
+    file = tmp_path / "samples.jsonl"
+    file.write_text('{"prompt": "the film", "completion": "was good"}\n{"text": "bad"}\n')
+    first, second = read_responses(file)
+    assert (first.prompt, first.responses) == ("the film", ("was good",))
+    assert (second.prompt, second.responses) == ("", ("bad",))
+    file.write_text('{"prompt": "the film"}\n')
+    with pytest.raises(InvalidData, match="record 1"):
+        read_responses(file)

@@ -1,23 +1,22 @@
-"""Judged responses as training examples: records in, token ids and batches out.
+"""Records of human or synthetic feedback as judgements, and judgements as token ids.
 
-Four kinds of judgement share one form. A comparison lists responses from best to worst (a pair is
-a ranking of two); thumbs and ratings give one response a number. A batch is one flat set of
-sequences, whatever it holds, so that the model runs once, and the losses pick scores by index.
+Pairs, rankings, thumbs and ratings share one form: a comparison lists responses from best to worst
+(a pair is a ranking of two); thumbs and ratings give one response a number. Light to import.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
-
-import torch
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rlhf_gym.core.data import PathLike, read_records
 from rlhf_gym.core.errors import InvalidArgument, InvalidData, TokenizerMismatch
+from rlhf_gym.core.tokenizers import encode_beginnings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Kind = Literal["comparison", "thumbs", "rating"]
 
@@ -73,38 +72,6 @@ class Example(NamedTuple):
         return max(map(len, self.sequences))
 
 
-class FeedbackBatch(NamedTuple):
-    """Judgements over one flat set of sequences, padded on the right.
-
-    Attributes:
-        input_ids: int64, shape (sequences, width).
-        attention_mask: True at real tokens, shape (sequences, width).
-        response_mask: True at tokens of the response, shape (sequences, width).
-        rankings: rows of each comparison's sequences, best first, -1 behind the last, shape
-            (comparisons, responses).
-        ties: True where a comparison's responses were judged equal, shape (comparisons,).
-        thumbs: row of each thumb's sequence, shape (thumbs,).
-        thumb_labels: 1 up, 0 down, shape (thumbs,).
-        rated: row of each rating's sequence, shape (ratings,).
-        ratings: shape (ratings,).
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    response_mask: Tensor
-    rankings: Tensor
-    ties: Tensor
-    thumbs: Tensor
-    thumb_labels: Tensor
-    rated: Tensor
-    ratings: Tensor
-
-    @property
-    def judgements(self) -> int:
-        """How many judgements the batch holds."""
-        return len(self.rankings) + len(self.thumbs) + len(self.rated)
-
-
 def read_judgements(
     path: PathLike, *, columns: Mapping[str, str] | None = None, limit: int | None = None
 ) -> list[Judgement]:
@@ -139,7 +106,7 @@ def judgement(record: Mapping[str, Any], where: str) -> Judgement:
     Raises:
         InvalidData: see `read_judgements`.
     """
-    prompt = _text(record, "prompt", where) if record.get("prompt") is not None else ""
+    prompt = _prompt(record, where)
     column, kind = _kind(record, where)
     if column == "chosen":
         sides = (_text(record, "chosen", where), _text(record, "rejected", where))
@@ -151,13 +118,23 @@ def judgement(record: Mapping[str, Any], where: str) -> Judgement:
         return Judgement("comparison", prompt, sides, tie=tie)
     if column == "ranking":
         return Judgement("comparison", prompt, _ranking(record["ranking"], where))
-    response = _text(record, "completion" if "completion" in record else "text", where)
     number = _thumb if kind == "thumbs" else _rating
-    return Judgement(kind, prompt, (response,), number(record[column], where))
+    return Judgement(kind, prompt, (_response(record, where),), number(record[column], where))
+
+
+def read_responses(path: PathLike, *, columns: Mapping[str, str] | None = None) -> list[Judgement]:
+    """Read responses that nobody judged: `completion` (with a `prompt`) or `text`; no value."""
+    records = read_records(path, columns=columns)
+    return [
+        Judgement("rating", _prompt(record, where), (_response(record, where),))
+        for where, record in ((f"record {i} of {path}", r) for i, r in enumerate(records, 1))
+    ]
 
 
 def encode(
-    judgements: Sequence[Judgement], tokenizer: PreTrainedTokenizerBase, max_tokens: int | None
+    judgements: Sequence[Judgement],
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int | None = None,
 ) -> list[Example]:
     """Tokenise judgements as an environment would see them: prompt ids, response ids, EOS.
 
@@ -179,10 +156,12 @@ def encode(
     """
     if max_tokens is not None and max_tokens < 2:
         raise InvalidArgument("max_tokens", max_tokens, "no room for a text", "Give 2 or more")
+    if not judgements:
+        return []
     prompts = encode_prompts([j.prompt for j in judgements], tokenizer)
     flat = [response for j in judgements for response in j.responses]
     responses = iter(encode_responses(flat, tokenizer))
-    start = 1 if encode_prompts([""], tokenizer)[0] else 0
+    start = len(encode_prompts([""], tokenizer)[0])
     return [
         _example(j, prompt, [next(responses) for _ in j.responses], max_tokens, start)
         for j, prompt in zip(judgements, prompts, strict=True)
@@ -190,11 +169,8 @@ def encode(
 
 
 def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Ids of each prompt with the special tokens the tokenizer puts in front, never one behind."""
-    encoded: list[list[int]] = tokenizer(list(prompts))["input_ids"]
-    behind = {tokenizer.eos_token_id, tokenizer.sep_token_id} - {tokenizer.bos_token_id, None}
-    # A tokenizer that closes every text would end the prompt before the response begins.
-    return [ids[:-1] if ids and ids[-1] in behind else ids for ids in encoded]
+    """Ids of each prompt with the special tokens the tokenizer puts in front, none behind."""
+    return encode_beginnings(tokenizer, prompts)
 
 
 def encode_responses(
@@ -213,79 +189,11 @@ def encode_responses(
             "it has no EOS token, so no response could end",
             "Add one: tokenizer.add_special_tokens({'eos_token': '<eos>'})",
         )
-    encoded = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
-    return [ids if ids and ids[-1] == eos else [*ids, eos] for ids in encoded]
+    from rlhf_gym.core.models import quiet_transformers
 
-
-@dataclass(frozen=True)
-class FeedbackCollator:
-    """Pads examples into one batch, as wide as its longest sequence.
-
-    Attributes:
-        pad_id: fills rows on the right.
-        multiple: widths are rounded up to a multiple of this, for devices that like it.
-    """
-
-    pad_id: int
-    multiple: int = 1
-
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """The fields of a `FeedbackBatch` by name, as `transformers.Trainer` passes them on."""
-        sequences = [ids for example in examples for ids in example.sequences]
-        lengths = torch.tensor([len(ids) for ids in sequences])
-        responses = torch.tensor([n for example in examples for n in example.response_lengths])
-        width = math.ceil(int(lengths.max()) / self.multiple) * self.multiple
-        padded = [ids + [self.pad_id] * (width - len(ids)) for ids in sequences]
-        column = torch.arange(width)
-        mask = column < lengths[:, None]
-        batch = FeedbackBatch(
-            torch.tensor(padded),
-            mask,
-            mask & (column >= (lengths - responses)[:, None]),
-            *_targets(examples),
-        )
-        return batch._asdict()
-
-
-def _targets(examples: Sequence[Example]) -> Iterator[Tensor]:
-    """`rankings`, `ties`, `thumbs`, `thumb_labels`, `rated` and `ratings` of a batch."""
-    first = 0
-    rankings, ties = [], []
-    rows: dict[Kind, list[int]] = {"thumbs": [], "rating": []}
-    values: dict[Kind, list[float]] = {"thumbs": [], "rating": []}
-    for judged, sequences, _ in examples:
-        if judged.kind == "comparison":
-            rankings.append(list(range(first, first + len(sequences))))
-            ties.append(judged.tie)
-        else:
-            rows[judged.kind].append(first)
-            values[judged.kind].append(judged.value)
-        first += len(sequences)
-    longest = max(map(len, rankings), default=0)
-    table = [row + [-1] * (longest - len(row)) for row in rankings]
-    yield torch.tensor(table, dtype=torch.long).reshape(len(table), longest)
-    yield torch.tensor(ties, dtype=torch.bool)
-    for kind in values:
-        yield torch.tensor(rows[kind], dtype=torch.long)
-        yield torch.tensor(values[kind], dtype=torch.float32)
-
-
-def _example(
-    judged: Judgement,
-    prompt: list[int],
-    responses: list[list[int]],
-    max_tokens: int | None,
-    start: int,
-) -> Example:
-    """Join prompt and responses, and cut what is too long behind the first `start` tokens."""
-    sequences = []
-    for response in responses:
-        ids = [*prompt, *response]
-        if max_tokens is not None and len(ids) > max_tokens:
-            ids = ids[:start] + ids[len(ids) - max_tokens + start :]
-        sequences.append(ids)
-    lengths = tuple(min(len(r), len(s)) for r, s in zip(responses, sequences, strict=True))
-    return Example(judged, tuple(sequences), lengths)
+    with quiet_transformers():  # it warns of texts longer than the model; `encode` cuts them
+        encoded = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
+    return [ids if ids[-1:] == [eos] else [*ids, eos] for ids in encoded]
 
 
 def _kind(record: Mapping[str, Any], where: str) -> tuple[str, Kind]:
@@ -299,6 +207,14 @@ def _kind(record: Mapping[str, Any], where: str) -> tuple[str, Kind]:
         "Needed are chosen and rejected, or ranking, or completion (or text) with label or rating; "
         "rename the file's columns to these",
     )
+
+
+def _prompt(record: Mapping[str, Any], where: str) -> str:
+    return "" if record.get("prompt") is None else _text(record, "prompt", where)
+
+
+def _response(record: Mapping[str, Any], where: str) -> str:
+    return _text(record, "completion" if "completion" in record else "text", where)
 
 
 def _text(record: Mapping[str, Any], column: str, where: str) -> str:
@@ -340,3 +256,21 @@ def _rating(value: Any, where: str) -> float:
     if not math.isfinite(number):
         raise InvalidData("rating", value, f"{where}: no finite number", "Give a number")
     return number
+
+
+def _example(
+    judged: Judgement,
+    prompt: list[int],
+    responses: list[list[int]],
+    max_tokens: int | None,
+    start: int,
+) -> Example:
+    """Join prompt and responses, and cut what is too long behind the first `start` tokens."""
+    sequences = []
+    for response in responses:
+        ids = [*prompt, *response]
+        if max_tokens is not None and len(ids) > max_tokens:
+            ids = ids[:start] + ids[len(ids) - max_tokens + start :]
+        sequences.append(ids)
+    lengths = tuple(min(len(r), len(s)) for r, s in zip(responses, sequences, strict=True))
+    return Example(judged, tuple(sequences), lengths)

@@ -1,0 +1,296 @@
+"""Reward models: from pairs, rankings, thumbs and ratings to one number for a response.
+
+The base is a causal language model with a linear head in place of its vocabulary. What the data
+says is made likely (Bradley-Terry, Plackett-Luce, Bernoulli, normal), the epoch that serves unseen
+prompts best is kept, and the scores are normalised to mean 0, deviation 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from rlhf_gym.core.data import hold_out
+from rlhf_gym.core.errors import InvalidArgument, InvalidData
+from rlhf_gym.core.supervised.common import StageConfig, close_folder, last_checkpoint, open_folder
+from rlhf_gym.core.supervised.preference_data import (
+    Judgement,
+    encode,
+    read_judgements,
+    read_responses,
+)
+from rlhf_gym.core.tokenizers import TokenizerKind
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from rlhf_gym.core.supervised.trainer import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModelConfig(StageConfig):
+    """Learn a reward from feedback: pairs, rankings, thumbs, ratings."""
+
+    data: tuple[str, ...]
+    """Files, folders or hub names; columns say which kind of feedback a row is (see the docs)."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Columns to rename: name in the file, then the name wanted (sentence text)."""
+    limit: int | None = None
+    """Learn from this many rows at most, drawn at random."""
+    held_out_data: tuple[str, ...] = ()
+    """Judge the result by these files in place of a share of the data."""
+    validation: float = 0.1
+    """Share of the training prompts that choose the best epoch; 0 keeps the last."""
+    model: str | None = None
+    """Base: directory or hub name of a language model."""
+    size: str = "tiny"
+    """Shape of a fresh base if there is no model: tiny, small, medium or gpt2."""
+    tokenizer: TokenizerKind = "bpe"
+    """Kind of tokenizer to train for a fresh base: bpe, word or char."""
+    vocab_size: int = 4096
+    """Tokens of that tokenizer, at most."""
+    context: int = 256
+    """Longest sequence in tokens; of longer ones the end is read."""
+    trust_remote_code: bool = False
+    """Let the directory of --model execute Python code of its own."""
+    noise: float = 0.0
+    """Probability that a rater answered at random; 0.1 makes a wrong label cost less."""
+    normalise_on: str | None = None
+    """Responses (`prompt` and `completion`, or `text`) whose scores get mean 0 and deviation 1,
+    such as samples of the policy to be trained; by default the training responses."""
+    epochs: float = 3.0
+    """Passes over the training data."""
+    held_out: float = 0.1
+    """Share of the prompts kept to judge the result, never used to choose anything."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.data:
+            raise InvalidArgument("data", self.data, "nothing to read", "Name a file")
+        self._check("context", self.context >= 2, "2 or more", "Give 256, for example")
+        for name in ("validation", "noise"):
+            value = getattr(self, name)
+            self._check(name, 0 <= value < 1, "a share", "Give a number from 0 to below 1")
+        self._check("limit", self.limit is None or self.limit >= 1, "a count", "Give 1 or more")
+
+
+@dataclass(frozen=True)
+class RewardModelResult:
+    """What reward training came to; the held-out numbers are those of `RewardMetrics`.
+
+    Attributes:
+        output: the folder.
+        parameters: of the model.
+        train_judgements: rows learned from.
+        held_out_judgements: rows of the held-out numbers.
+        steps: updates.
+        seconds: of training.
+        accuracy: share of right decisions on held-out prompts.
+        accuracy_interval: its 95 % interval.
+        loss: nats a held-out judgement.
+        calibration_error: mean distance of confidence and accuracy.
+        length_correlation: rank correlation of score and length.
+        longer_wins: accuracy of "the longer response is better".
+        rating_concordance: share of differently rated pairs that the scores order alike.
+        score_mean: of the scores before normalisation.
+        score_std: of the scores before normalisation; sigmoid(score_std (a - b)) is the probability
+            that the response with score a beats that with score b.
+    """
+
+    output: Path
+    parameters: int
+    train_judgements: int
+    held_out_judgements: int
+    steps: int
+    seconds: float
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    loss: float
+    calibration_error: float
+    length_correlation: float
+    longer_wins: float
+    rating_concordance: float
+    score_mean: float
+    score_std: float
+
+
+class Split(NamedTuple):
+    """Judgements by their use; no prompt is in two of them."""
+
+    train: list[Judgement]
+    validation: list[Judgement]
+    held_out: list[Judgement]
+
+
+def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
+    """Train a reward model on feedback and write it with its tokenizer.
+
+    Raises:
+        FolderNotWritable, InvalidCheckpoint: the output folder or the base cannot be used.
+        InvalidData: rows that are no feedback, or feedback that says nothing.
+        NonFiniteTraining: training diverged.
+    """
+    folder = open_folder(config, "reward-model")
+    split = split_judgements(config)
+    model, tokenizer = _starting_point(config, folder, split.train)
+
+    from rlhf_gym.core.models import context_length
+    from rlhf_gym.core.reward_head import fold_normalisation
+    from rlhf_gym.core.supervised.best_model import BestModel
+    from rlhf_gym.core.supervised.preference_batches import FeedbackCollator
+    from rlhf_gym.core.supervised.reward_evaluation import evaluate_reward_model, score_sequences
+    from rlhf_gym.core.supervised.trainer import Examples, train
+
+    context = min(config.context, context_length(model.config) or config.context)
+    to_examples = partial(encode, tokenizer=tokenizer, max_tokens=context)
+    examples, chosen_by, held = (to_examples(part) for part in split)
+    pad_id = int(tokenizer.pad_token_id)
+    best = BestModel(folder)
+
+    def validate(current: PreTrainedModel) -> dict[str, float]:
+        metrics, _ = evaluate_reward_model(current, chosen_by or held, pad_id)
+        if chosen_by:
+            best.offer(current, metrics.loss)
+        return {k: v for k, v in dataclasses.asdict(metrics).items() if math.isfinite(v)}
+
+    trained = train(
+        model,
+        Examples(examples, [example.width for example in examples]),
+        FeedbackCollator(pad_id),
+        config,
+        stage="reward-model",
+        evaluate=validate if chosen_by or held else None,
+        loss=partial(feedback_loss, noise=config.noise),
+    )
+    best.restore(model)
+    metrics, bands = evaluate_reward_model(model, held, pad_id)
+    scaled_on = examples
+    if config.normalise_on is not None:
+        scaled_on = to_examples(read_responses(config.normalise_on, columns=config.columns))
+    scores = score_sequences(model, [ids for e in scaled_on for ids in e.sequences], pad_id)
+    mean, std = float(scores.mean()), float(scores.std(correction=0))
+    fold_normalisation(model, mean, std)
+    result = RewardModelResult(
+        output=folder,
+        parameters=model.num_parameters(),
+        train_judgements=len(examples),
+        held_out_judgements=len(held),
+        steps=trained.steps,
+        seconds=trained.seconds,
+        accuracy=metrics.accuracy,
+        accuracy_interval=(metrics.accuracy_low, metrics.accuracy_high),
+        loss=metrics.loss,
+        calibration_error=metrics.calibration_error,
+        length_correlation=metrics.length_correlation,
+        longer_wins=metrics.longer_wins,
+        rating_concordance=metrics.rating_concordance,
+        score_mean=mean,
+        score_std=std,
+    )
+    details = {"held_out": metrics, "reliability": [band._asdict() for band in bands]}
+    close_folder(config, model, tokenizer, {"result": result, **details})
+    return result
+
+
+def feedback_loss(model: nn.Module, batch: Batch, *, noise: float = 0.0) -> Tensor:
+    """Mean negative log-probability of a batch of judgements, in nats.
+
+    Args:
+        model: a sequence classifier with one output, as Trainer may have wrapped it.
+        batch: made by `FeedbackCollator`.
+        noise: probability that a rater answered at random.
+    """
+    from rlhf_gym.core.supervised.preference_batches import judgement_log_probs, targets_of
+
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    return -judgement_log_probs(logits[:, 0].float(), targets_of(batch), noise).mean()
+
+
+def split_judgements(config: RewardModelConfig) -> Split:
+    """Read the feedback and part it, so that a prompt is on one side only.
+
+    Ratings are brought to mean 0, deviation 1 of the training ratings, the scale of a fresh head.
+
+    Raises:
+        InvalidData: rows that are no feedback; thumbs that all point the same way, as the first
+            rows of a file sorted by label do; ratings that are all equal.
+    """
+    judgements = [j for path in config.data for j in read_judgements(path, columns=config.columns)]
+    if config.limit is not None and config.limit < len(judgements):
+        # The first rows of a sorted file would all be of one label.
+        rng = np.random.default_rng(config.seed)
+        drawn = rng.choice(len(judgements), config.limit, replace=False)
+        judgements = [judgements[i] for i in sorted(drawn)]
+    by_prompt = partial(hold_out, seed=config.seed, key=lambda judged: judged.group)
+    if config.held_out_data:
+        held = [
+            j
+            for path in config.held_out_data
+            for j in read_judgements(path, columns=config.columns)
+        ]
+    else:
+        judgements, held = by_prompt(judgements, config.held_out)
+    train, validation = by_prompt(judgements, config.validation)
+    _check_informative(train)
+    return _standardise_ratings(Split(train, validation, held))
+
+
+def _check_informative(judgements: list[Judgement]) -> None:
+    for kind, column in (("thumbs", "label"), ("rating", "rating")):
+        values = {j.value for j in judgements if j.kind == kind}
+        if len(values) == 1 and all(j.kind == kind for j in judgements):
+            raise InvalidData(
+                column,
+                values.pop(),
+                f"all {len(judgements)} rows have this value, so there is nothing to learn",
+                "Give data in which it differs",
+            )
+
+
+def _standardise_ratings(split: Split) -> Split:
+    ratings = np.array([j.value for j in split.train if j.kind == "rating"])
+    if not len(ratings) or ratings.std() == 0:
+        return split
+    mean, std = float(ratings.mean()), float(ratings.std())
+    return Split(
+        *(
+            [
+                dataclasses.replace(j, value=(j.value - mean) / std) if j.kind == "rating" else j
+                for j in part
+            ]
+            for part in split
+        )
+    )
+
+
+def _starting_point(
+    config: RewardModelConfig, folder: Path, judgements: list[Judgement]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model to train, with a fresh head unless it is a reward model already."""
+    import torch
+
+    from rlhf_gym.core.models import load_tokenizer, new_causal_lm
+    from rlhf_gym.core.reward_head import reward_model_from_lm
+    from rlhf_gym.core.supervised.language_model import load_for_training
+    from rlhf_gym.core.tokenizers import train_tokenizer
+
+    if config.model is not None:
+        lm, tokenizer = load_for_training(config.model, trust_remote_code=config.trust_remote_code)
+    else:
+        if last_checkpoint(folder) is not None:
+            tokenizer = load_tokenizer(folder)
+        else:
+            texts = (text for j in judgements for text in (j.prompt, *j.responses))
+            tokenizer = train_tokenizer(
+                texts, config.tokenizer, config.vocab_size, context=config.context
+            )
+            tokenizer.save_pretrained(folder)
+        lm = new_causal_lm(config.size, tokenizer, config.context, config.seed)
+    return reward_model_from_lm(lm, torch.Generator().manual_seed(config.seed)), tokenizer
