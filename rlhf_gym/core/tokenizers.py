@@ -211,7 +211,8 @@ def _resize(model: PreTrainedModel, vocab_size: int) -> None:
     old = _embedded_tokens(model)
     if vocab_size <= old:
         return
-    model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    with torch.random.fork_rng(devices=[]):  # it draws new rows, which are replaced below
+        model.resize_token_embeddings(vocab_size, mean_resizing=False)
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     tables: list[nn.Module | None] = [model.get_input_embeddings(), head]
     with torch.no_grad():
