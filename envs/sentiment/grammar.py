@@ -1,12 +1,13 @@
 """A seeded writer of film reviews: the language of `rlhf_gym/Sentiment-v0`.
 
-Chosen: templates with agreement in number and tense, so that fluency is something a policy can lose; and
-sentences whose opinion cannot be read off their words one by one (negation, contrast, comparison, reported
-and disappointed expectations), so that a bag of words is no judge. Dropped: capitals, names, real films.
+Chosen: templates with agreement in number and tense, so that fluency is something a policy can
+lose; and sentences whose opinion cannot be read off their words one by one (negation, contrast,
+comparison, reported and disappointed expectations), so that a bag of words is no judge. Dropped:
+capitals, names, real films.
 
-In a template, `{adj}` is filled with a word of the sentence's own polarity and `{adj~}` with one of the
-opposite; verbs agree with the number drawn for their clause unless a form is forced: `.s` singular,
-`.p` plural, `.i` first person, `.b` base.
+In a template, `{adj}` is filled with a word of the sentence's own polarity and `{adj~}` with one of
+the opposite; verbs agree with the number drawn for their clause unless a form is forced: `.s`
+singular, `.p` plural, `.i` first person, `.b` base.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ class Review:
 
     Attributes:
         prompt: an opening without any opinion; ends at a word, perhaps in the middle of a sentence.
-        completion: the rest, which holds the opinions.
+        completion: the rest, which holds the opinions, the space before it included.
         stance: 1 if the writer meant to praise, -1 to condemn; single sentences may differ.
     """
 
@@ -166,13 +167,10 @@ class Review:
     @property
     def text(self) -> str:
         """The whole review."""
-        gap = "" if self.completion[:1] in ".,!?" else " "
-        return f"{self.prompt}{gap}{self.completion}"
+        return self.prompt + self.completion
 
 
-def reviews(
-    count: int, seed: int, *, longest: int = 30, shortest: int = 6
-) -> Iterator[Review]:
+def reviews(count: int, seed: int, *, longest: int = 30, shortest: int = 6) -> Iterator[Review]:
     """Write reviews.
 
     Args:
@@ -229,7 +227,9 @@ class _Writer:
             polarity = stance if rng.random() < 0.85 else -stance
             body.append(self.sentence(polarity))
         if rng.random() < 0.25:
-            body.append(self.fill(rng.choice(GOOD_CLOSINGS if stance > 0 else BAD_CLOSINGS), stance))
+            body.append(
+                self.fill(rng.choice(GOOD_CLOSINGS if stance > 0 else BAD_CLOSINGS), stance)
+            )
         return self.cut(opening, " ".join(body), stance)
 
     def cut(self, opening: str, body: str, stance: int) -> Review:
@@ -244,7 +244,7 @@ class _Writer:
         if not opening and given == 0:
             return self.cut(self.fill(self.pick(OPENINGS), stance), body, stance)
         prompt = " ".join([opening, *pieces[:given]]).strip()
-        return Review(prompt, " ".join(pieces[given:]), stance)
+        return Review(prompt, "".join(f" {piece}" for piece in pieces[given:]), stance)
 
     def sentence(self, polarity: int) -> str:
         """One sentence that praises (1) or condemns (-1)."""

@@ -1,7 +1,8 @@
 """The words of the review language: what the generator writes with and the oracle reads by.
 
-An opinion word stands in one list only and no neutral entry contains one, so that what a word says never
-depends on which list it was drawn from. Inflected words hold their forms side by side, with slashes.
+An opinion word stands in one list only and no neutral entry contains one, so that what a word says
+never depends on which list it was drawn from. Inflected words hold their forms side by side, with
+slashes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ def _graded(*grades: tuple[float, str]) -> dict[str, float]:
 
 # Adjectives and how much they say, in [-1, 1].
 GOOD_ADJECTIVES = _graded(
-    (0.5, "good, fine, fresh, warm, funny, pleasant, lively, tasteful, smart, enjoyable, solid, tender"),
+    (
+        0.5,
+        "good, fine, fresh, warm, funny, pleasant, lively, tasteful, smart, enjoyable, solid, "
+        "tender",
+    ),
     (0.7, "clever, charming, witty, sharp, elegant, touching, subtle, rich, convincing, inventive"),
     (0.7, "graceful, memorable, satisfying, beautiful, moving, gripping, thrilling, inspired"),
     (0.9, "great, wonderful, powerful, delightful, excellent, haunting, splendid"),
@@ -66,7 +71,8 @@ GOOD_INTRANSITIVES = _verbs(
     "soar/soars/soared, glow/glows/glowed"
 )
 BAD_INTRANSITIVES = _verbs(
-    "fail/fails/failed, drag/drags/dragged, stumble/stumbles/stumbled, collapse/collapses/collapsed, "
+    "fail/fails/failed, drag/drags/dragged, stumble/stumbles/stumbled, "
+    "collapse/collapses/collapsed, "
     "sink/sinks/sank, disappoint/disappoints/disappointed"
 )
 # "the score moved me", "the pacing bored me"
@@ -131,7 +137,8 @@ NEGATORS = {
 
 ASPECTS = _words(
     "plot, story, acting, score, ending, script, dialogue, camerawork, direction, pacing, music, "
-    "humor, editing, cast, opening, finale, soundtrack, lighting, premise, mood, atmosphere, villain, "
+    "humor, editing, cast, opening, finale, soundtrack, lighting, premise, mood, atmosphere, "
+    "villain, "
     "hero, narrator, tone, message, rhythm, setting, photography, style"
 )
 PLURAL_ASPECTS = _words(
@@ -139,7 +146,8 @@ PLURAL_ASPECTS = _words(
     "lines, stunts, landscapes, dialogues, colors, flashbacks, dances, sets, chases, conversations"
 )
 FILMS = _words(
-    "film, movie, picture, comedy, drama, thriller, western, romance, documentary, mystery, musical, "
+    "film, movie, picture, comedy, drama, thriller, western, romance, documentary, mystery, "
+    "musical, "
     "sequel, remake, fantasy, adventure, biography, satire, production"
 )
 FILM_KINDS = _words(
@@ -148,16 +156,20 @@ FILM_KINDS = _words(
 )
 HEROES = _words(
     "teacher, doctor, sailor, detective, painter, farmer, soldier, singer, thief, queen, nurse, "
-    "writer, pilot, dancer, widow, orphan, lawyer, baker, spy, clown, gardener, boxer, priest, student"
+    "writer, pilot, dancer, widow, orphan, lawyer, baker, spy, clown, gardener, boxer, priest, "
+    "student"
 )
-HERO_KINDS = _words("young, lonely, retired, stubborn, shy, hungry, nervous, blind, proud, homeless")
+HERO_KINDS = _words(
+    "young, lonely, retired, stubborn, shy, hungry, nervous, blind, proud, homeless"
+)
 PLACES = _words(
     "paris, london, a village, a harbor town, the desert, the mountains, a big city, a lighthouse, "
     "a castle, the north, a hospital, a circus, a hotel, a valley, an old prison, a school"
 )
 QUESTS = _words(
     "loses everything, wins a race, returns home, finds a letter, hides a secret, searches for a "
-    "brother, buys a farm, solves a murder, crosses the border, meets a stranger, inherits a house, "
+    "brother, buys a farm, solves a murder, crosses the border, meets a stranger, "
+    "inherits a house, "
     "learns to swim, leaves the family, builds a boat, writes a book, joins a band"
 )
 COMPANIONS = _words(

@@ -1,15 +1,15 @@
-"""The gold judge of `rlhf_gym/Sentiment-v0`: reads a review's sentiment, negation and contrast included.
+"""The gold judge of `rlhf_gym/Sentiment-v0`: how favourable a review is, negation understood.
 
-A review is cut into sentences and clauses. An opinion word counts where grammar gives it something to be
-about ("the plot is clever", "a clever plot", "the plot shines"); a clause's value is the mean of its opinions,
-so a list says no more than one word; the k-th clause about one thing weighs 1/k; and the review's score is a
-mean over its clauses, shrunk towards 0:
+A review is cut into sentences and clauses. An opinion word counts where grammar gives it something
+to be about ("the plot is clever", "a clever plot", "the plot shines"); a clause's value is the mean
+of its opinions, so a list says no more than one word; the k-th clause about one thing weighs 1/k;
+and the review's score is a mean over its clauses, shrunk towards 0:
 
     score = sum(weight * value) / (sum(weight) + 1/2 + noise / 2)
 
-`noise` counts opinion words that hang in the air, doubled words and repeated clauses. So praise saturates,
-and a word salad is worth less than one plain sentence. Fluency itself is not judged here: that is what the
-reference LM's perplexity is for.
+`noise` counts opinion words that hang in the air, doubled words and repeated clauses. So praise
+saturates, and a word salad is worth less than one plain sentence. Fluency itself is not judged
+here: that is what the reference LM's perplexity is for.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _sentences(tokens: list[str]) -> list[list[str]]:
 
 
 def _join_phrases(tokens: list[str]) -> list[str]:
-    """Verdict phrases become one word; "not only ... but also" denies nothing and contrasts nothing."""
+    """Make verdict phrases one word, and "not only ... but also" an "and": it denies nothing."""
     joined: list[str] = []
     i = 0
     while i < len(tokens):
