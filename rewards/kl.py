@@ -133,7 +133,7 @@ class KLPenalty(SignedTerm):
 
     def check_weight(self, weight: float) -> None:
         """Refuse a penalty that was added."""
-        if weight >= 0:
+        if weight > 0:
             raise InvalidArgument(
                 self.name,
                 weight,

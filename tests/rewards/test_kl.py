@@ -217,6 +217,7 @@ def test_adding_it_is_an_error():
     with pytest.raises(InvalidArgument, match="Subtract it"):
         score + KLPenalty(REFERENCE)
     assert (score - 0.5 * KLPenalty(REFERENCE)).parts[1][0] == -0.5
+    assert (score - 0 * KLPenalty(REFERENCE)).parts[1][0] == 0.0
 
 
 @pytest.mark.parametrize(
