@@ -107,6 +107,7 @@ class Stepwise:
         if ledger.reference is not None and (masks.needs_reference or ledger.step_names):
             capacity = responses.ids.shape[1]
             self._alongside = ReferenceAlongside(ledger.reference, capacity, device)
+        # The reference's masks in the current state; asked for by the agent and again by `observe`.
         self._allowed: Tensor | None = None
         self._mask_history = None
         if masks.needs_reference and ledger.reference is not None:
@@ -140,12 +141,11 @@ class Stepwise:
 
     def allowed(self) -> Tensor:
         """Which actions are allowed in every row, shape (rows, vocab)."""
+        lengths = self._responses.lengths
+        if self._alongside is None or not self._masks.needs_reference:
+            return torch.from_numpy(self._masks.by_length(lengths))
         if self._allowed is None:
-            lengths = self._responses.lengths
-            if self._alongside is not None and self._masks.needs_reference:
-                self._allowed = self._masks.of_reference(self._alongside.logits(), lengths).cpu()
-            else:
-                self._allowed = torch.from_numpy(self._masks.by_length(lengths))
+            self._allowed = self._masks.of_reference(self._alongside.logits(), lengths).cpu()
         return self._allowed
 
     def observe(
