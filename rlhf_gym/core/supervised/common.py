@@ -28,7 +28,16 @@ TENSORBOARD = "tensorboard"
 
 # Fields that may change between a run and its resumption: they do not change what is learned.
 _FREE_TO_CHANGE = frozenset(
-    {"output", "checkpoint_every", "keep_checkpoints", "log_every", "progress", "resume", "device"}
+    {
+        "output",
+        "evaluate_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "log_every",
+        "progress",
+        "resume",
+        "device",
+    }
 )
 
 
