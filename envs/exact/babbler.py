@@ -65,7 +65,8 @@ def babbler() -> PreTrainedModel:
                 spread = 0.22 if "wte" in name else 0.25
                 weights = spread * rng.standard_normal(tuple(parameter.shape))
                 parameter.copy_(torch.from_numpy(weights))
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def letter_tokenizer() -> PreTrainedTokenizerFast:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rlhf_gym.core.errors import InvalidArgument
@@ -94,7 +94,7 @@ OPENINGS: Weighted = (
     (3, "it is the story of a {hero} and a {hero} in {place}."),
 )
 
-_SLOTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+_SLOTS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "adj": (tuple(lexicon.GOOD_ADJECTIVES), tuple(lexicon.BAD_ADJECTIVES)),
     # Short adjectives have a comparative of their own: "more good" is no English.
     "longadj": (
