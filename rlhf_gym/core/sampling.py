@@ -13,6 +13,12 @@ from torch import Tensor
 
 from rlhf_gym.core.errors import InvalidArgument
 
+UNFOLDED = 512
+"""Largest vocabulary whose running sum is taken in one go."""
+
+_ALMOST_ONE = 1 - 2**-22
+"""Four roundings below 1: times any total this stays below it, so no search runs off the end."""
+
 
 def sample_tokens(legal_logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw one token per row, and say how probable it was.
@@ -20,7 +26,7 @@ def sample_tokens(legal_logits: Tensor, generator: torch.Generator) -> tuple[Ten
     Args:
         legal_logits: logits of the distribution to draw from, minus infinity at illegal tokens,
             shape (batch, vocab); see `rlhf_gym.core.tokens.legal_logits`.
-        generator: the only source of randomness; one uniform number per row is taken from it.
+        generator: the only source of randomness; a number or two per row are taken from it.
 
     Returns:
         tokens, int64, shape (batch,), never one at minus infinity; and their log-probabilities in
@@ -30,8 +36,7 @@ def sample_tokens(legal_logits: Tensor, generator: torch.Generator) -> tuple[Ten
         InvalidArgument: a row holds a NaN or no legal token at all.
     """
     probs = legal_logits.softmax(-1, dtype=torch.float32)
-    uniforms = torch.rand(len(probs), 1, generator=generator, device=generator.device)
-    tokens = _inverse_cdf(probs, uniforms.to(probs.device))
+    tokens = _inverse_cdf(probs, generator)
     if probs.device.type != "cpu":
         tokens = _repair_impossible(tokens, probs)
     return tokens.squeeze(-1), _log_probs_of(probs, tokens)
@@ -69,53 +74,51 @@ def _log_probs_of(probs: Tensor, tokens: Tensor) -> Tensor:
     return log_probs
 
 
-def _inverse_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
-    """First the block that a uniform number falls into, then the token inside the block.
+def _inverse_cdf(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a column of each row in proportion to its weight.
 
-    One running sum over the whole vocabulary would be as exact, and slower: running sums do not
-    vectorise. Both levels compare strictly, so a token of weight 0 can never be the first whose
-    running sum exceeds the threshold.
+    A large vocabulary is first folded into about its square root many columns; a column is drawn,
+    then a token in it. Running sums do not vectorise, sums do.
 
     Args:
         weights: non-negative, need not sum to 1, shape (batch, vocab).
-        uniforms: in [0, 1), shape (batch, 1).
+        generator: one uniform number per row is taken from it, two when the vocabulary is folded.
 
     Returns:
         Indices, shape (batch, 1).
     """
-    vocab = weights.shape[-1]
-    size = _block_size(vocab)
-    whole = vocab // size * size
-    block_weights = weights[:, :whole].reshape(len(weights), -1, size).sum(-1)
-    if whole < vocab:
-        tail = weights[:, whole:].sum(-1, keepdim=True)
-        block_weights = torch.cat([block_weights, tail], dim=-1)
+    rows, vocab = weights.shape
+    if vocab <= UNFOLDED:
+        return _search(weights.cumsum(-1), _uniforms(1, rows, generator, weights.device)[0])
+    lines = 1 << (math.isqrt(vocab).bit_length() - 1)
+    columns = vocab // lines
+    rest = vocab - lines * columns
+    folded = weights[:, : vocab - rest].view(rows, lines, columns)
+    column_weights = folded.sum(1)
+    column_weights[:, :rest] += weights[:, vocab - rest :]
 
-    block_cdf = block_weights.cumsum(-1)
-    threshold = _below(uniforms * block_cdf[:, -1:], block_cdf[:, -1:])
-    block = torch.searchsorted(block_cdf, threshold, right=True).clamp_max(block_cdf.shape[-1] - 1)
-    before = block_cdf.gather(-1, block) - block_weights.gather(-1, block)
-
-    indices = block * size + torch.arange(size, device=weights.device)
-    if whole < vocab:
-        # The tail block is shorter: its missing tokens repeat the last one with weight 0.
-        inside = weights.gather(-1, indices.clamp_max(vocab - 1)).masked_fill(indices >= vocab, 0.0)
-    else:
-        inside = weights.gather(-1, indices)
-    cdf = inside.cumsum(-1)
-    threshold = _below((threshold - before).clamp_min(0.0), cdf[:, -1:])
-    within = torch.searchsorted(cdf, threshold, right=True)
-    return (block * size + within).clamp_max(vocab - 1)
+    first, second = _uniforms(2, rows, generator, weights.device)
+    column = _search(column_weights.cumsum(-1), first)
+    inside = folded.gather(2, column.unsqueeze(1).expand(-1, lines, -1)).squeeze(2)
+    if rest:  # a last line that only the first columns have
+        last = weights.gather(1, (column + lines * columns).clamp_max_(vocab - 1))
+        inside = torch.cat([inside, last.masked_fill_(column >= rest, 0.0)], dim=1)
+    line = _search(inside.cumsum(-1), second)
+    return torch.add(column, line, alpha=columns)
 
 
-def _block_size(vocab: int) -> int:
-    """About the square root of the vocabulary, a power of two so that usual vocabularies divide."""
-    return 1 << max(0, math.isqrt(vocab).bit_length() - 1)
+def _search(cdf: Tensor, uniforms: Tensor) -> Tensor:
+    """First index whose running sum exceeds a fraction of the total, shape (batch, 1).
+
+    The comparison is strict, so an index of weight 0 is never the first.
+    """
+    return torch.searchsorted(cdf, uniforms * cdf[:, -1:], right=True)
 
 
-def _below(threshold: Tensor, total: Tensor) -> Tensor:
-    """Keep thresholds strictly under the total: rounding could point behind the last token."""
-    return torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
+def _uniforms(count: int, rows: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Uniform numbers, shape (count, rows, 1)."""
+    numbers = torch.empty(count, rows, 1, device=generator.device)
+    return numbers.uniform_(0.0, _ALMOST_ONE, generator=generator).to(device)
 
 
 def _repair_impossible(tokens: Tensor, probs: Tensor) -> Tensor:
