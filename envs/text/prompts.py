@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint, InvalidData, InvalidPrompt
+from rlhf_gym.core.tokenizers import encode_beginnings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -242,6 +243,7 @@ def _render(prompt: Any, number: int, tokenizer: PreTrainedTokenizerBase) -> str
 def _token_ids(
     texts: list[str], tokenizer: PreTrainedTokenizerBase, *, special: bool
 ) -> list[list[int]]:
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=special)["input_ids"]
-    adds_eos = special and tokenizer("")["input_ids"][-1:] == [tokenizer.eos_token_id]
-    return [row[:-1] for row in ids] if adds_eos else ids
+    if special:
+        return encode_beginnings(tokenizer, texts)
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return ids

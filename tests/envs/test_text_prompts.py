@@ -118,3 +118,14 @@ def test_order_resumes_in_the_middle_of_a_round():
 
 def test_more_rows_than_prompts_go_round():
     assert PromptOrder(2, "sequential").draw(5, np.random.default_rng()).tolist() == [0, 1, 0, 1, 0]
+
+
+def test_a_beginning_token_that_is_the_end_token_too_takes_nothing_off(tokenizer):
+    """As in llama2.c's models, where <s> stands before a document and closes it."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.eos_token = "<bos>"
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", 1)]
+    )
+    assert ids_of(load_prompts(["a b", "c"], tokenizer)) == [[1, A, B], [1, C]]
