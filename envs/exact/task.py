@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.envs.exact.babbler import babbler, check_horizon, letter_tokenizer
 from rlhf_gym.envs.exact.judge import ExactJudge, Optimum, Policy
 from rlhf_gym.envs.exact.ladder import LadderReward
+from rlhf_gym.envs.penalised import penalised
 from rlhf_gym.envs.text.masking import ActionMasks
 from rlhf_gym.envs.text.single import TextGenerationEnv
 from rlhf_gym.envs.text.vector import TextGenerationVectorEnv
 from rlhf_gym.rewards.base import RewardFunction, RewardTerm
 from rlhf_gym.rewards.controllers import KLController
-from rlhf_gym.rewards.kl import Estimator, KLPenalty, Placement
+from rlhf_gym.rewards.kl import Estimator, Placement
 
 PROMPTS = ("b", "a d", "e b c")
 """Of one, two and three letters, so that an agent that mistakes padding for text is found out."""
@@ -55,8 +55,10 @@ class ExactVectorEnv(TextGenerationVectorEnv):
         kl_coef: reward per nat of KL, 0 or more, or a controller that moves it.
         kl_estimator: "k1", "k2", "k3" or "exact".
         kl_placement: "token" or "sequence".
-        reward: instead of `LadderReward - KLPenalty`, for example with shaping added; the judge
-            goes on judging by the ladder.
+        kl_target: steer the coefficient, which begins at `kl_coef`, towards so many nats a
+            response.
+        reward: in place of `LadderReward`, for example with shaping added; the KL penalty is
+            subtracted unless it holds one. The judge goes on judging by the ladder.
         max_response_tokens: T; the optimum is computed for up to eight.
         **options: other arguments of `TextGenerationVectorEnv`, but for prompts and tokenizer.
 
@@ -77,20 +79,24 @@ class ExactVectorEnv(TextGenerationVectorEnv):
         kl_coef: float | KLController = 0.1,
         kl_estimator: Estimator = "k1",
         kl_placement: Placement = "token",
+        kl_target: float | None = None,
         reward: RewardTerm | RewardFunction | None = None,
         max_response_tokens: int = 5,
         **options: Any,
     ) -> None:
         reference = babbler()
         check_horizon(max_response_tokens)
-        if reward is None:
-            reward = LadderReward(max_response_tokens) - KLPenalty(
-                reference, kl_coef, estimator=kl_estimator, placement=kl_placement
-            )
         super().__init__(
             PROMPTS,
             letter_tokenizer(),
-            reward,
+            penalised(
+                LadderReward(max_response_tokens) if reward is None else reward,
+                reference,
+                kl_coef=kl_coef,
+                kl_estimator=kl_estimator,
+                kl_placement=kl_placement,
+                kl_target=kl_target,
+            ),
             num_envs=num_envs,
             reference=reference,
             max_response_tokens=max_response_tokens,
@@ -119,7 +125,7 @@ class ExactVectorEnv(TextGenerationVectorEnv):
             kl_coef: reward per nat, above 0; by default the environment's own, as it is now.
 
         Raises:
-            InvalidArgument: a coefficient of 0 or less, or none at all.
+            InvalidArgument: a coefficient of 0 or less.
         """
         return self.judge.optimum(self._coefficient(kl_coef))
 
@@ -145,10 +151,7 @@ class ExactVectorEnv(TextGenerationVectorEnv):
 
     def _coefficient(self, kl_coef: float | None) -> float:
         coefficient = self.kl_coef if kl_coef is None else kl_coef
-        if coefficient is None:
-            raise InvalidArgument(
-                "kl_coef", None, "this environment's reward has no KL penalty", "Give a number"
-            )
+        assert coefficient is not None  # `penalised` has seen to it
         return coefficient
 
 

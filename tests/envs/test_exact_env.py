@@ -227,17 +227,26 @@ def test_restrictions_hold_for_reference_and_optimum_alike(options):
 
 def test_optimum_follows_the_environments_own_coefficient():
     assert ExactEnv(kl_coef=0.3).optimum().kl_coef == 0.3
-    bare = ExactEnv(reward=LadderReward(5))
-    with pytest.raises(InvalidArgument, match="no KL penalty"):
-        bare.optimum()
-    assert bare.optimum(0.1).value == pytest.approx(0.8565, abs=1e-4)
+    assert ExactEnv(kl_coef=0.3).optimum(0.1).value == pytest.approx(0.8565, abs=1e-4)
+    with pytest.raises(InvalidArgument, match="kl_coef"):
+        ExactEnv(kl_coef=0).optimum()
+
+
+def bonus(prompts, responses):
+    return [1.0] * len(prompts)
 
 
 def test_shaping_does_not_move_the_judge():
-    reference = babbler()
-    shaped = LadderReward(5) + (lambda prompts, responses: [1.0] * len(prompts))
-    env = ExactEnv(reward=shaped - KLPenalty(reference, 0.1))
-    assert env.optimum().value == pytest.approx(0.8565, abs=1e-4)
+    for reward in (LadderReward(5) + bonus, LadderReward(5) + bonus - KLPenalty(babbler(), 0.1)):
+        env = ExactEnv(reward=reward)
+        assert [term.name for _, term in env.reward.parts] == ["ladder", "bonus", "kl"]
+        assert env.optimum().value == pytest.approx(0.8565, abs=1e-4)
+
+
+def test_coefficient_can_be_steered():
+    env = ExactEnv(kl_target=3.0, kl_coef=0.2)
+    assert env.kl_coef == 0.2
+    assert env.reward.parts[-1][1].controller.target == 3.0
 
 
 def test_reference_is_the_same_everywhere():
