@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.registry import load_object
+
+if TYPE_CHECKING:
+    from rlhf_gym.rewards.base import RewardTerm
+    from rlhf_gym.rewards.controllers import KLController
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class EnvironmentConfig:
     """How many responses are written side by side."""
     model: str | None = None
     """Your own policy and reference: a directory or a hub name."""
+    end_token: str | None = None
+    """The token of your own model that ends a response; its tokenizer's EOS if not given."""
     prompts: str | None = None
     """Your own prompts: a file or folder with a column `prompt`."""
     prompt_column: str = "prompt"
@@ -76,11 +82,11 @@ def make_environment(config: EnvironmentConfig) -> VectorEnv:
 def _registered_task(config: EnvironmentConfig) -> VectorEnv:
     from gymnasium.error import Error as GymnasiumError
 
+    steered = config.kl_coef is not None or config.kl_target is not None
     given = {
-        "kl_coef": config.kl_coef,
+        "kl_coef": kl_controller(config.kl_coef, config.kl_target) if steered else None,
         "kl_estimator": config.kl_estimator,
         "kl_placement": config.kl_placement,
-        "kl_target": config.kl_target,
         "max_response_tokens": config.max_response_tokens,
     }
     overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
@@ -100,14 +106,13 @@ def _registered_task(config: EnvironmentConfig) -> VectorEnv:
 
 def _own_task(config: EnvironmentConfig) -> VectorEnv:
     from rlhf_gym.core.data import read_records
-    from rlhf_gym.core.models import load_causal_lm, load_tokenizer
+    from rlhf_gym.core.supervised.language_model import load_for_training
     from rlhf_gym.envs.text import TextGenerationVectorEnv
     from rlhf_gym.rewards.kl import KLPenalty
 
     assert config.model is not None
     assert config.prompts is not None
-    reference = load_causal_lm(config.model)
-    tokenizer = load_tokenizer(config.model)
+    reference, tokenizer = load_for_training(config.model, end_token=config.end_token)
     if config.reward is None:
         raise InvalidArgument(
             "reward",
@@ -136,7 +141,7 @@ def _own_task(config: EnvironmentConfig) -> VectorEnv:
     )
 
 
-def kl_controller(coef: float | None, target: float | None) -> Any:
+def kl_controller(coef: float | None, target: float | None) -> float | KLController:
     """A fixed coefficient, or one that is steered when a target is given."""
     from rlhf_gym.rewards.controllers import AdaptiveKL
 
@@ -145,7 +150,7 @@ def kl_controller(coef: float | None, target: float | None) -> Any:
     return AdaptiveKL(initial=0.15 if coef is None else coef, target=target)
 
 
-def load_reward(source: str, field: str) -> Any:
+def load_reward(source: str, field: str) -> RewardTerm:
     """A reward term from a reward model's directory or from `module:function`."""
     from rlhf_gym.rewards.base import as_reward
     from rlhf_gym.rewards.model import RewardModel
