@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.activations import NewGELUActivation
 
+from rlhf_gym.agents.packed_forward import PackedRows, packed_trunk
 from rlhf_gym.core.decoding.base import left_justified
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.models import disable_dropout, load_causal_lm, load_reward_model
@@ -85,10 +86,10 @@ def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
 def response_states(
     trunk: nn.Module, input_ids: Tensor, attention_mask: Tensor, prompt_width: int
 ) -> Tensor:
-    """Hidden states that the response tokens are predicted from.
+    """Hidden states that the response tokens are predicted from, with gradients.
 
-    Rows are moved to the left edge first: a causal trunk then needs no mask (the fused attention is
-    at its fastest) and no column is computed that only holds padding.
+    Rows are moved to the left edge first: a causal trunk then needs no mask, its fused attention is
+    at its fastest, and nothing is computed for padding.
 
     Args:
         trunk: returns hidden states behind the final norm.
@@ -99,13 +100,21 @@ def response_states(
     Returns:
         Shape (tokens, hidden): the response tokens row by row, as `mask.nonzero()` orders them.
     """
-    ids, columns = left_justified(input_ids, attention_mask)
-    # The last token predicts nothing.
+    ids, _ = left_justified(input_ids, attention_mask)
+    totals = attention_mask.bool().sum(-1, keepdim=True)
+    prompts = attention_mask[:, :prompt_width].bool().sum(-1, keepdim=True)
+    # A row's last token predicts nothing.
     ids = ids[:, : max(1, ids.shape[1] - 1)]
+    columns = torch.arange(ids.shape[1], device=ids.device)
+    real = columns < (totals - 1).clamp_min(1)
+    wanted = (columns >= prompts - 1) & (columns < totals - 1)
+    packed = packed_trunk(trunk)
+    if packed is not None:
+        return packed(PackedRows.of(ids, real, wanted))
+    # Any real token may stand where padding was; PAD itself makes transformers warn.
+    ids = ids.where(real, ids[:, :1])
     hidden: Tensor = trunk(input_ids=ids, use_cache=False).last_hidden_state
-    rows, times = attention_mask[:, prompt_width:].bool().nonzero(as_tuple=True)
-    before = columns[rows, prompt_width + times] - 1
-    return hidden.flatten(0, 1).index_select(0, rows * ids.shape[1] + before)
+    return hidden.flatten(0, 1).index_select(0, wanted.flatten().nonzero().squeeze(-1))
 
 
 def length_parts(lengths: Tensor, tokens: int) -> Iterator[Tensor]:

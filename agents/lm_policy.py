@@ -22,6 +22,7 @@ from rlhf_gym.agents.lm_models import (
     length_parts,
     response_states,
 )
+from rlhf_gym.agents.packed_forward import packed_trunk
 from rlhf_gym.core.channel import LogProbChannel
 from rlhf_gym.core.decoding import Backend
 from rlhf_gym.core.decoding.parts import logit_transform, take_apart
@@ -106,7 +107,9 @@ class LMPolicy(BasePolicy):
         self.model = _prepare(language_model, lora_rank, freeze, seed)
         parts = take_apart(self.model)
         self.model_config: PretrainedConfig = parts.model.config
-        self._transform = logit_transform(parts)
+        # What the families with a packed pass do behind their head: nothing.
+        plain = packed_trunk(parts.trunk) is not None
+        self._transform = (lambda logits: logits) if plain else logit_transform(parts)
         self.value_head: nn.Linear | None = None
         if value_model == "trunk":
             hidden_size = self.model_config.get_text_config().hidden_size

@@ -197,15 +197,25 @@ class _Wave:
         self.actions[alive] = tokens
 
     def everyones(self, alive: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Actions, log-probabilities and distributions of all rows, NaN where nothing was drawn."""
+        """Actions of all rows and how they were drawn: a filler with certainty, at 0 nats.
+
+        Args:
+            alive: numbers of the rows that still write, shape (n,).
+            draw: their tokens.
+
+        Returns:
+            Actions and log-probabilities, each of shape (num_envs,), and distributions, shape
+            (num_envs, vocab), or None.
+        """
         rows = self._stepper.num_envs
         if len(alive) == rows:
             return self.actions, draw.log_probs, draw.log_distribution
-        log_probs = torch.full((rows,), torch.nan)
+        log_probs = torch.zeros(rows)
         log_probs[alive] = draw.log_probs.cpu()
         distribution = None
         if draw.log_distribution is not None:
-            distribution = torch.full((rows, draw.log_distribution.shape[-1]), torch.nan)
+            distribution = torch.full((rows, draw.log_distribution.shape[-1]), -torch.inf)
+            distribution[torch.arange(rows), self.actions] = 0.0
             distribution[alive] = draw.log_distribution.cpu()
         return self.actions, log_probs, distribution
 
@@ -214,7 +224,7 @@ class _Wave:
         rows = alive.numpy()
         self._step_rewards[alive, self._time] = torch.as_tensor(step.rewards)[alive].float()
         self._time += 1
-        self.just_ended[:] = False
+        self.just_ended = np.zeros_like(step.ended)
         self.just_ended[rows] = step.ended[rows]
         for row in np.flatnonzero(self.just_ended).tolist():
             self._endings[row] = step.infos[row]

@@ -77,7 +77,7 @@ class TextStepper(ABC):
 
         Args:
             actions: token ids, shape (num_envs,).
-            log_probs: nats, NaN where a row was not sampled, shape (num_envs,).
+            log_probs: nats, shape (num_envs,).
             log_distribution: shape (num_envs, vocab), or None.
         """
 

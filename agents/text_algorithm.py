@@ -54,7 +54,8 @@ class TextAlgorithm(LMAlgorithm):
         def on_step(step: Step, tokens: int) -> bool:
             self.num_timesteps += tokens
             infos = list(step.infos)
-            self._update_info_buffer(infos, step.ended)  # type: ignore[arg-type]
+            if step.ended.any():
+                self._update_info_buffer(infos, step.ended)  # type: ignore[arg-type]
             callback.update_locals({"rewards": step.rewards, "dones": step.ended, "infos": infos})
             return callback.on_step()
 

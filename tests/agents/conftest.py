@@ -13,8 +13,6 @@ from rlhf_gym.envs.text import TextGenerationVectorEnv
 WORDS = ["<pad>", "<eos>", "<unk>", "a", "b", "c", "d", "e", "good", "bad", "film", "plot"]
 PROMPTS = ["a film", "b plot film", "the", "c d e a", "plot", "film film", "e e e", "d"]
 
-EnvMaker = Callable[..., TextGenerationVectorEnv]
-
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(
@@ -51,7 +49,13 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture
-def make_env(tokenizer: PreTrainedTokenizerFast) -> EnvMaker:
+def make_model() -> Callable[..., GPT2LMHeadModel]:
+    """Returns a function that builds the tiny model from a seed and changes to its shape."""
+    return tiny_gpt2
+
+
+@pytest.fixture
+def make_env(tokenizer: PreTrainedTokenizerFast) -> Callable[..., TextGenerationVectorEnv]:
     """Returns a function that builds an environment on the tiny model."""
 
     def make(**kwargs: Any) -> TextGenerationVectorEnv:

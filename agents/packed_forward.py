@@ -1,0 +1,165 @@
+"""A training pass over the real tokens of a batch alone, for the GPT-2 and Llama families.
+
+Linear layers, norms and activations see one long list of tokens, whatever responses they belong to;
+attention alone sees rows. So a minibatch of unequal lengths costs what its tokens cost. In the last
+block only the tokens whose hidden states are wanted go on behind the attention.
+
+The model's own modules are called, so adapters and frozen layers work, and gradients flow.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from rlhf_gym.core.decoding.gpt2 import GPT2Trunk, gpt2_trunk
+from rlhf_gym.core.decoding.llama import LlamaTrunk, llama_trunk
+
+
+class PackedRows(NamedTuple):
+    """Rows of unequal length as one list of tokens.
+
+    Attributes:
+        ids: all real tokens, row after row, shape (tokens,).
+        positions: place of each in its row, shape (tokens,).
+        slots: place of each in the padded grid, row * width + position, shape (tokens,).
+        rows: number of rows.
+        width: length of the longest.
+        wanted: which tokens' hidden states are asked for, shape (wanted,).
+    """
+
+    ids: Tensor
+    positions: Tensor
+    slots: Tensor
+    rows: int
+    width: int
+    wanted: Tensor
+
+    @classmethod
+    def of(cls, ids: Tensor, real: Tensor, wanted: Tensor) -> PackedRows:
+        """Pack a padded batch.
+
+        Args:
+            ids: tokens at the left edge, shape (rows, width).
+            real: True at real tokens, shape (rows, width).
+            wanted: True where hidden states are asked for, shape (rows, width).
+        """
+        rows, width = ids.shape
+        slots = real.flatten().nonzero().squeeze(-1)
+        return cls(
+            ids.flatten()[slots],
+            slots % width,
+            slots,
+            rows,
+            width,
+            wanted.flatten()[slots].nonzero().squeeze(-1),
+        )
+
+    def attend(self, qkv: Tensor, heads: int, key_value_heads: int, scale: float) -> Tensor:
+        """Causal attention of every token to its own row.
+
+        Args:
+            qkv: queries, keys and values side by side, shape (tokens, (heads + 2 key_value_heads) *
+                size).
+            heads: of the queries.
+            key_value_heads: of keys and values; fewer than `heads` when groups share them.
+            scale: factor on the products.
+
+        Returns:
+            Shape (tokens, heads * size).
+        """
+        slots = self.rows * self.width
+        is_full = len(self.slots) == slots
+        if not is_full:
+            # Padding stands behind its row, where causal attention never looks.
+            qkv = qkv.new_zeros(slots, qkv.shape[-1]).index_copy(0, self.slots, qkv)
+        grid = qkv.view(self.rows, self.width, heads + 2 * key_value_heads, -1).transpose(1, 2)
+        queries, keys, values = torch.split(grid, [heads, key_value_heads, key_value_heads], dim=1)
+        mixed: Tensor = scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            is_causal=True,
+            scale=scale,
+            enable_gqa=heads != key_value_heads,
+        )
+        mixed = mixed.transpose(1, 2).reshape(slots, -1)
+        return mixed if is_full else mixed.index_select(0, self.slots)
+
+
+class PackedTrunk:
+    """A trunk that can be asked for the hidden states of packed rows.
+
+    Args:
+        trunk: a GPT-2, Llama, Mistral or Qwen2 model without a head.
+        reader: what the decoder knows about its shape.
+    """
+
+    def __init__(self, trunk: nn.Module, reader: GPT2Trunk | LlamaTrunk) -> None:
+        self._trunk: Any = trunk
+        self._is_gpt2 = isinstance(reader, GPT2Trunk)
+        self._architecture = reader.architecture
+
+    def __call__(self, packed: PackedRows) -> Tensor:
+        """Hidden states behind the final norm at the wanted tokens, shape (wanted, hidden)."""
+        return self._gpt2(packed) if self._is_gpt2 else self._llama(packed)
+
+    def _gpt2(self, packed: PackedRows) -> Tensor:
+        trunk = self._trunk
+        x = trunk.wte(packed.ids) + trunk.wpe(packed.positions)
+        for number, block in enumerate(trunk.h):
+            mixed = self._attend(number, packed, block.attn.c_attn(block.ln_1(x)))
+            x, mixed = self._prune(number, packed, x, mixed)
+            x = x + block.attn.c_proj(mixed)
+            x = x + block.mlp(block.ln_2(x))
+        hidden: Tensor = trunk.ln_f(x)
+        return hidden
+
+    def _llama(self, packed: PackedRows) -> Tensor:
+        trunk = self._trunk
+        x = trunk.embed_tokens(packed.ids)
+        cosines, sines = trunk.rotary_emb(x, packed.positions[None])
+        # One entry per token, the same for all heads: (tokens, 1, size).
+        rotary = cosines[0].unsqueeze(1), sines[0].unsqueeze(1)
+        for number, block in enumerate(trunk.layers):
+            attention, normed = block.self_attn, block.input_layernorm(x)
+            queries = _rotate(attention.q_proj(normed), *rotary)
+            keys = _rotate(attention.k_proj(normed), *rotary)
+            qkv = torch.cat([queries, keys, attention.v_proj(normed)], dim=-1)
+            x, mixed = self._prune(number, packed, x, self._attend(number, packed, qkv))
+            x = x + attention.o_proj(mixed)
+            x = x + block.mlp(block.post_attention_layernorm(x))
+        hidden: Tensor = trunk.norm(x)
+        return hidden
+
+    def _attend(self, number: int, packed: PackedRows, qkv: Tensor) -> Tensor:
+        shape = self._architecture
+        return packed.attend(qkv, shape.heads, shape.key_value_heads, shape.scales[number])
+
+    def _prune(
+        self, number: int, packed: PackedRows, x: Tensor, mixed: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """In the last block, keep the tokens that are wanted: nobody looks at the others again."""
+        if number + 1 < self._architecture.layers or len(packed.wanted) == len(x):
+            return x, mixed
+        return x.index_select(0, packed.wanted), mixed.index_select(0, packed.wanted)
+
+
+def packed_trunk(trunk: nn.Module) -> PackedTrunk | None:
+    """The packed pass of a trunk, or None for a family without one."""
+    reader = gpt2_trunk(trunk) or llama_trunk(trunk)
+    return None if reader is None else PackedTrunk(trunk, reader)
+
+
+def _rotate(projected: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotary positions: the halves (a, b) of every head become (a cos - b sin, b cos + a sin).
+
+    Source: Su et al., "RoFormer" (2021), equation 34, with halves for pairs.
+    """
+    heads = projected.view(len(projected), -1, cosines.shape[-1])
+    a, b = heads.chunk(2, dim=-1)
+    rotated = heads * cosines + torch.cat([-b, a], dim=-1) * sines
+    return rotated.flatten(1)
