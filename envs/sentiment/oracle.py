@@ -27,6 +27,8 @@ CONCESSION_WEIGHT = 0.5
 """What is conceded ("although it is slow", "it is slow, but ...") counts half."""
 HEARSAY_WEIGHT = 0.5
 """So does what others say, unless the writer agrees (1) or disagrees (1, turned round)."""
+LESS = 0.6
+"""How much "less" turns a comparison round: "less boring" is fairly good."""
 SHRINKAGE = 0.5
 CLAUSE_ROOM = 2
 """At most so many opinions on one subject are heard; further ones are noise."""
@@ -39,9 +41,12 @@ _VERDICTS = frozenset({"agree", "disagree"})
 _SUBJECTS = _THINGS | {"it", "this", "that", "they", "i", "we", "there", "nothing", "everything"}
 _STARTS_CLAUSE = frozenset({"the", "it", "i", "this", "there", "they", "we", "my", "a", "neither"})
 _HYPOTHETICAL = frozenset({"expected", "hoped", "feared", "wanted"})
+_DETERMINERS = frozenset({"a", "an", "the", "this", "no"})
 _JOINTS = frozenset({"and", "or", "also"})
 _PHRASES = {"_".join(phrase): value for phrase, value in lexicon.PHRASES.items()}
 _VERBS = lexicon.OPINION_VERBS | _PHRASES
+# A clause with none of these is a fragment, in which an attribute is about nothing.
+_MAIN_WORDS = _VERBS.keys() | _LINKING | _HYPOTHETICAL | {"what"}
 _OPINIONS = lexicon.ADJECTIVES | lexicon.OPINION_NOUNS | _VERBS
 
 
@@ -199,7 +204,8 @@ def _opinions(clause: list[str]) -> tuple[list[tuple[str, float]], int]:
     opinions: list[tuple[str, float]] = []
     noise = 0
     scale, sign = 1.0, 1.0
-    subject = predicate = joined = False
+    has_verb = any(word in _MAIN_WORDS for word in clause)
+    subject = predicate = joined = determined = False
     for i, word in enumerate(clause):
         if word == "than":  # what the film is compared with is not judged
             break
@@ -208,14 +214,17 @@ def _opinions(clause: list[str]) -> tuple[list[tuple[str, float]], int]:
         if word in lexicon.NEGATORS and not (word == "nor" and "neither" in clause):
             sign *= -lexicon.NEGATORS[word]
         elif word == "less":
-            sign *= -0.6
+            sign *= -LESS
         elif word in lexicon.DEGREES:
             scale *= lexicon.DEGREES[word]
         elif word in _OPINIONS:
-            if word in _VERBS:
-                licensed = subject and not opinions
-            else:
-                licensed = (predicate and joined) or _describes(clause[i + 1 :])
+            if word in _VERBS:  # "the jokes work"
+                licensed = subject and not any(heard in _VERBS for heard, _ in opinions)
+            elif word in lexicon.OPINION_NOUNS:  # "it is a gem"
+                licensed = predicate and determined
+            else:  # "it is good", "a good film moves"
+                attribute = has_verb and determined and _describes(clause[i + 1 :])
+                licensed = (predicate and joined) or attribute
             if licensed and not doubled and len(opinions) < CLAUSE_ROOM:
                 value = max(-1.0, min(1.0, _OPINIONS[word] * scale))
                 opinions.append((word, value * sign))
@@ -223,6 +232,7 @@ def _opinions(clause: list[str]) -> tuple[list[tuple[str, float]], int]:
                 noise += 1
             scale, joined = 1.0, False
         joined = joined or word in _JOINTS
+        determined = (determined or word in _DETERMINERS) and word not in _THINGS
         if word == "what" or (word in _LINKING and subject):
             predicate = joined = True
         elif word in _THINGS:
