@@ -34,7 +34,7 @@ class Estimate(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:z.3f} [{self.low:z.3f}, {self.high:z.3f}]"  # z: no minus before zero
 
 
 class ReliabilityBin(NamedTuple):
@@ -70,7 +70,8 @@ def wilson_interval(share: float, trials: float) -> Estimate:
     shrink = 1.0 + z**2 / trials
     centre = (share + z**2 / (2 * trials)) / shrink
     half = z / shrink * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+    # At 0 and 1 rounding would put the proportion itself just outside.
+    return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
 
 
 def mean_interval(values: ArrayLike) -> Estimate:

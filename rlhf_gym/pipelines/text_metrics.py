@@ -93,35 +93,3 @@ def win_rate(scores: ArrayLike, reference_scores: ArrayLike) -> Estimate:
     wins = (1 + difference.mean((1, 2))) / 2
     mean, low, high = mean_interval(wins)
     return Estimate(mean, max(0.0, low), min(1.0, high))
-
-
-def sequence_kl(log_probs: ArrayLike, reference_log_probs: ArrayLike) -> Estimate:
-    """KL(policy || reference) of whole responses, in nats, from the policy's own samples.
-
-    Args:
-        log_probs: log pi of each response token, 0 off the mask, shape (batch, time).
-        reference_log_probs: log pi_ref of the same tokens, 0 off the mask, shape (batch, time).
-
-    Returns:
-        The mean log-ratio (unbiased; estimator k1) with its 95 % interval.
-    """
-    ratio = np.asarray(log_probs, np.float64) - np.asarray(reference_log_probs, np.float64)
-    return mean_interval(ratio.sum(-1))
-
-
-def perplexity(log_probs: ArrayLike, mask: ArrayLike) -> float:
-    """Perplexity of texts under a model: exp of the mean negative log-probability of a token.
-
-    Args:
-        log_probs: log-probability of each token in nats, shape (batch, time).
-        mask: True where a token counts, shape (batch, time).
-
-    Returns:
-        At least 1; infinity if a token was impossible; NaN if no token counts.
-    """
-    counted = np.asarray(mask, dtype=bool)
-    tokens = int(counted.sum())
-    if tokens == 0:
-        return math.nan
-    total = -float(np.asarray(log_probs, np.float64)[counted].sum())
-    return math.inf if math.isinf(total) else math.exp(min(total / tokens, 700.0))

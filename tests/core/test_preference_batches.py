@@ -11,6 +11,7 @@ from torch import Tensor
 from rlhf_gym.core.supervised.preference_batches import (
     FeedbackCollator,
     Targets,
+    cut_responses,
     judgement_log_probs,
     make_targets,
     targets_of,
@@ -128,3 +129,30 @@ def test_a_large_batch_is_the_mean_of_its_halves() -> None:
 def test_targets_name_their_tensors_as_the_batch_does() -> None:
     batch = FeedbackCollator(PAD)([example(thumb(1.0), [5, 2])])
     assert set(batch) == {"input_ids", "attention_mask", *Targets._fields}
+
+
+def test_cutting_drops_the_same_share_of_both_sides_and_every_eos() -> None:
+    long = Example(pair(), ([9, 3, 4, 5, 6, 2], [9, 7, 8, 2]), (5, 3))
+    cut = cut_responses([long] * 200, share=1.0, seed=0)
+    for example in cut:
+        (better, worse), (kept_better, kept_worse) = example.sequences, example.response_lengths
+        assert better == [9, 3, 4, 5, 6][: 1 + kept_better]
+        assert worse == [9, 7, 8][: 1 + kept_worse]
+        # of 4 and 2 tokens before the EOS, the same fraction, rounded up
+        assert kept_worse == math.ceil(kept_better / 2)
+    assert {example.response_lengths[0] for example in cut} == {1, 2, 3, 4}
+
+
+def test_cutting_spares_a_share_and_follows_its_seed() -> None:
+    many = [Example(thumb(1.0), ([9, 3, 4, 5, 6, 2],), (5,))] * 400
+    cut = cut_responses(many, share=0.25, seed=1)
+    assert sum(example is not same for example, same in zip(cut, many, strict=True)) == (
+        pytest.approx(100, abs=30)
+    )
+    assert cut == cut_responses(many, share=0.25, seed=1)
+    assert cut_responses(many, share=0.0, seed=1) == many
+
+
+def test_a_lone_eos_is_never_cut() -> None:
+    only_eos = Example(thumb(1.0), ([9, 2],), (1,))
+    assert cut_responses([only_eos], share=1.0, seed=0)[0].sequences == ([9, 2],)

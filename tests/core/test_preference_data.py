@@ -1,25 +1,17 @@
-"""Records become judgements, judgements become examples, examples become one flat batch."""
+"""Judgements become token ids as a policy would meet them."""
 
 from __future__ import annotations
-
-import json
-import math
-from pathlib import Path
-from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from rlhf_gym.core.errors import InvalidArgument, InvalidData, TokenizerMismatch
+from rlhf_gym.core.errors import InvalidArgument, TokenizerMismatch
 from rlhf_gym.core.supervised.preference_data import (
     Judgement,
     encode,
     encode_prompts,
     encode_responses,
-    judgement,
-    read_judgements,
-    read_responses,
 )
 
 WORDS = ["<pad>", "<bos>", "<eos>", "the", "film", "was", "good", "bad", "very"]
@@ -44,65 +36,6 @@ def pair(prompt: str = "the film was", chosen: str = "good", rejected: str = "ba
 
 def thumb(text: str, label: float) -> Judgement:
     return Judgement("thumbs", "", (text,), label)
-
-
-def test_the_columns_say_what_a_record_is(tmp_path: Path) -> None:
-    records: list[dict[str, Any]] = [
-        {"prompt": "p", "chosen": "a", "rejected": "b", "subset": "x"},
-        {"prompt": "p", "ranking": ["a", "b", "c"]},
-        {"prompt": "p", "completion": "a", "label": True},
-        {"text": "a", "label": 0},
-        {"completion": "a", "rating": 3},
-        {"chosen": "a", "rejected": "b", "tie": True},
-    ]
-    file = tmp_path / "feedback.jsonl"
-    file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    first, second, third, fourth, fifth, sixth = read_judgements(file)
-    assert (first.kind, first.prompt, first.responses) == ("comparison", "p", ("a", "b"))
-    assert not first.tie
-    assert second.responses == ("a", "b", "c")
-    assert (third.kind, third.prompt, third.value) == ("thumbs", "p", 1.0)
-    assert (fourth.kind, fourth.responses, fourth.value) == ("thumbs", ("a",), 0.0)
-    assert (fifth.kind, fifth.value) == ("rating", 3.0)
-    assert sixth.tie
-
-
-def test_columns_are_renamed(tmp_path: Path) -> None:
-    file = tmp_path / "sst.tsv"
-    file.write_text("sentence\tlabel\nvery good\t1\nvery bad\t0\n")
-    good, bad = read_judgements(file, columns={"sentence": "text"})
-    assert (good.responses, good.value) == (("very good",), 1.0)
-    assert bad.value == 0.0
-    assert good.group == "very good"
-    assert pair().group == "the film was"
-
-
-@pytest.mark.parametrize(
-    ("record", "message"),
-    [
-        ({"prompt": "p"}, "no judgement in it"),
-        ({"prompt": "p", "chosen": "a"}, "rejected=None: here: not a text"),
-        ({"prompt": 3, "chosen": "a", "rejected": "b"}, "prompt=3: here: not a text"),
-        ({"chosen": "a", "rejected": "a"}, "both sides are the same"),
-        ({"ranking": ["a"]}, "not a list of two or more texts"),
-        ({"ranking": "ab"}, "not a list of two or more texts"),
-        ({"text": "a", "label": 2}, "Rename the column to 'rating'"),
-        ({"text": "a", "rating": "high"}, "rating='high': here: no finite number"),
-        ({"text": "a", "rating": math.nan}, "no finite number"),
-        ({"label": 1}, "text=None: here: not a text"),
-    ],
-)
-def test_bad_records_are_named(record: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidData) as caught:
-        judgement(record, "here")
-    assert message in str(caught.value)
-
-
-def test_a_bad_record_is_named_by_number(tmp_path: Path) -> None:
-    file = tmp_path / "thumbs.jsonl"
-    file.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": "maybe"}\n')
-    with pytest.raises(InvalidData, match="record 2"):
-        read_judgements(file)
 
 
 def test_prompt_and_response_are_tokenised_apart_and_end_with_eos() -> None:
@@ -134,12 +67,14 @@ def test_encode_refuses_what_cannot_work() -> None:
         encode([pair()], word_tokenizer(), max_tokens=1)
 
 
-def test_responses_without_judgement_are_read_too(tmp_path: Path) -> None:
-    file = tmp_path / "samples.jsonl"
-    file.write_text('{"prompt": "the film", "completion": "was good"}\n{"text": "bad"}\n')
-    first, second = read_responses(file)
-    assert (first.prompt, first.responses) == ("the film", ("was good",))
-    assert (second.prompt, second.responses) == ("", ("bad",))
-    file.write_text('{"prompt": "the film"}\n')
-    with pytest.raises(InvalidData, match="record 1"):
-        read_responses(file)
+def test_a_response_that_was_cut_off_has_no_eos() -> None:
+    judged = Judgement("comparison", "the", ("good", "bad"), stopped=(False, True))
+    (example,) = encode([judged], word_tokenizer())
+    assert example.sequences == ([BOS, THE, GOOD], [BOS, THE, BAD, EOS])
+    assert example.response_lengths == (1, 2)
+    empty = Judgement("thumbs", "the", ("",), 1.0, stopped=(False,))
+    assert encode([empty], word_tokenizer())[0].sequences == ([BOS, THE, EOS],)
+
+
+def test_nothing_to_encode() -> None:
+    assert encode([], word_tokenizer()) == []

@@ -13,9 +13,7 @@ from rlhf_gym.pipelines.text_metrics import (
     duplicates,
     finish_shares,
     ngrams,
-    perplexity,
     repetition,
-    sequence_kl,
     win_rate,
 )
 
@@ -70,19 +68,3 @@ def test_win_rate_against_itself_is_one_half() -> None:
 def test_win_rate_refuses_other_prompts() -> None:
     with pytest.raises(InvalidArgument, match="same prompts"):
         win_rate([1, 2], [1, 2, 3])
-
-
-def test_sequence_kl_is_the_mean_log_ratio_of_responses() -> None:
-    # rows: (-1 + 2) + (-1 + 1) = 1 and (-2 + 5) + 0 = 3
-    kl = sequence_kl([[-1, -1], [-2, 0]], [[-2, -1], [-5, 0]])
-    assert kl.value == pytest.approx(2.0)
-    same = np.full((4, 3), -1.5)
-    assert tuple(sequence_kl(same, same)) == (0.0, 0.0, 0.0)
-
-
-def test_perplexity() -> None:
-    # tokens of probability 1/2 and 1/8: sqrt(2 * 8) = 4; the masked third does not count
-    log_probs = np.log([[0.5, 0.125, 0.001]])
-    assert perplexity(log_probs, [[True, True, False]]) == pytest.approx(4.0)
-    assert perplexity([[-math.inf]], [[True]]) == math.inf
-    assert math.isnan(perplexity([[-1.0]], [[False]]))

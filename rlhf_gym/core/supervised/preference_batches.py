@@ -6,10 +6,12 @@ the likelihoods pick its scores by row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,6 +64,34 @@ def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, 
     width = int(lengths.max())
     ids = torch.tensor([[*ids, *[pad_id] * (width - len(ids))] for ids in sequences])
     return ids, (torch.arange(width) < lengths[:, None]).long()
+
+
+def cut_responses(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
+    """Cut some responses at a random token, as a budget does, so that their scores mean something.
+
+    All responses of a judgement are cut at the same fraction of their length; one token at least
+    stays, the EOS never does.
+
+    Args:
+        examples: what to choose from.
+        share: of the examples to cut, from 0 to 1.
+        seed: of the choice.
+    """
+    rng = np.random.default_rng(seed)
+    chosen, fractions = rng.random((2, len(examples)))
+    return [
+        _cut(example, float(fraction)) if draw < share else example
+        for example, draw, fraction in zip(examples, chosen, fractions, strict=True)
+    ]
+
+
+def _cut(example: Example, fraction: float) -> Example:
+    kept = tuple(max(1, math.ceil(fraction * (n - 1))) for n in example.response_lengths)
+    sequences = tuple(
+        ids[: len(ids) - n + k]
+        for ids, n, k in zip(example.sequences, example.response_lengths, kept, strict=True)
+    )
+    return example._replace(sequences=sequences, response_lengths=kept)
 
 
 def make_targets(judgements: Sequence[Judgement]) -> Targets:

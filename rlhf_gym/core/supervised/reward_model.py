@@ -60,6 +60,9 @@ class RewardModelConfig(StageConfig):
     """Longest sequence in tokens; of longer ones the end is read."""
     trust_remote_code: bool = False
     """Let the directory of --model execute Python code of its own."""
+    cut: float = 0.0
+    """Share of the training responses that are cut at a random token; above 0 where the policy's
+    budget is shorter than the responses here, so that unfinished ones get fair scores too."""
     noise: float = 0.0
     """Probability that a rater answered at random; 0.1 makes a wrong label cost less."""
     normalise_on: str | None = None
@@ -75,7 +78,7 @@ class RewardModelConfig(StageConfig):
         if not self.data:
             raise InvalidArgument("data", self.data, "nothing to read", "Name a file")
         self._check("context", self.context >= 2, "2 or more", "Give 256, for example")
-        for name in ("validation", "noise"):
+        for name in ("validation", "noise", "cut"):
             value = getattr(self, name)
             self._check(name, 0 <= value < 1, "a share", "Give a number from 0 to below 1")
         self._check("limit", self.limit is None or self.limit >= 1, "a count", "Give 1 or more")
@@ -144,13 +147,14 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
     from rlhf_gym.core.models import context_length
     from rlhf_gym.core.reward_head import fold_normalisation
     from rlhf_gym.core.supervised.best_model import BestModel
-    from rlhf_gym.core.supervised.preference_batches import FeedbackCollator
+    from rlhf_gym.core.supervised.preference_batches import FeedbackCollator, cut_responses
     from rlhf_gym.core.supervised.reward_evaluation import evaluate_reward_model, score_sequences
     from rlhf_gym.core.supervised.trainer import Examples, train
 
     context = min(config.context, context_length(model.config) or config.context)
     to_examples = partial(encode, tokenizer=tokenizer, max_tokens=context)
     examples, chosen_by, held = (to_examples(part) for part in split)
+    examples = cut_responses(examples, config.cut, config.seed)
     pad_id = int(tokenizer.pad_token_id)
     best = BestModel(folder)
 

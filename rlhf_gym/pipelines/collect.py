@@ -1,0 +1,205 @@
+"""`rlhf-gym collect`: a policy answers prompts, a labeler judges, records are written.
+
+The labelers are synthetic: they know the environment's gold reward (or its score, where there is no
+gold) and err as raters do. What is written, `reward-model` reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from torch import nn
+
+from rlhf_gym.core.command import Command
+from rlhf_gym.core.data import write_jsonl
+from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.feedback import Query, TextSegment, training_records
+from rlhf_gym.core.labelers import TEACHERS, Labeler, make_teacher, text_rewards
+from rlhf_gym.core.models import load_causal_lm
+from rlhf_gym.core.supervised.common import check_writable
+from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
+from rlhf_gym.pipelines.generation import Generation, draw_prompts, generate, text_task
+
+Judge = Literal["gold", "score"]
+Asked = Literal["ranking", "best", "thumb", "rating"]
+Truth = Mapping[tuple[str, str], float]
+"""What a response to a prompt is really worth."""
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """Sample completions and label them."""
+
+    environment: Annotated[EnvironmentConfig, tyro.conf.arg(name="")] = field(
+        default_factory=EnvironmentConfig
+    )
+    policy: str | None = None
+    """Who writes: a directory or hub name; by default the environment's reference."""
+    output: str = "runs/collect/feedback.jsonl"
+    """File of records; .jsonl or .jsonl.gz."""
+    prompts: int = 256
+    """How many prompts are answered."""
+    completions: int = 2
+    """Answers to each prompt; two make pairs."""
+    question: Asked = "ranking"
+    """What the labeler is asked: to rank the answers, to name the best, or for a thumb or a rating
+    of each."""
+    labeler: str = "oracle"
+    """Who answers: oracle, mistake, stochastic, skip, myopic or equal (B-Pref's teachers)."""
+    judge: Judge | None = None
+    """What the labeler knows: the gold reward or the score; by default gold if there is one."""
+    seed: int = 0
+    """Of prompts, sampling and labeler."""
+
+    def __post_init__(self) -> None:
+        fewest = 2 if self.question in ("ranking", "best") else 1
+        for name, least in (("prompts", 1), ("completions", fewest)):
+            if getattr(self, name) < least:
+                raise InvalidArgument(
+                    name, getattr(self, name), f"too few for a {self.question}", f"Give {least}"
+                )
+        if self.labeler not in TEACHERS:
+            raise InvalidArgument(
+                "labeler", self.labeler, "no such labeler", f"Choose one of {', '.join(TEACHERS)}"
+            )
+        if not self.output.endswith((".jsonl", ".jsonl.gz")):
+            raise InvalidArgument(
+                "output", self.output, "records are written as JSON lines", "Name a .jsonl file"
+            )
+
+
+@dataclass(frozen=True)
+class CollectResult:
+    """What was collected."""
+
+    output: Path
+    """The file."""
+    completions: int
+    """Responses that were sampled."""
+    queries: int
+    """Questions to the labeler; none about a prompt whose answers are all the same."""
+    records: int
+    """Records that were written; none for a question that the labeler skipped."""
+    mean_score: float
+    """Of the responses, by the labeler's knowledge."""
+
+
+def collect(config: CollectConfig) -> CollectResult:
+    """Sample, label and write.
+
+    Raises:
+        FolderNotWritable: before any work is done.
+        InvalidCheckpoint: the policy cannot be loaded.
+        InvalidArgument: no gold reward where one is asked for, or nothing to write with.
+    """
+    output = Path(config.output)
+    check_writable(output.parent)
+    env = make_environment(config.environment)
+    task = text_task(env)
+    model = policy_model(config.policy, task.reference)
+    prompts = np.repeat(draw_prompts(task, config.prompts, config.seed), config.completions)
+    generations = generate(model, env, prompts, seed=config.seed)
+    values = judged(generations, config.judge)
+    truth = {(g.prompt, g.completion): v for g, v in zip(generations, values, strict=True)}
+    teacher = make_teacher(
+        config.labeler,
+        text_rewards(lambda p, c: [truth[pair] for pair in zip(p, c, strict=True)]),
+        seed=config.seed,
+        # A teacher's thresholds are meant for rewards whose typical size is 1.
+        scale=float(np.std(values)) or 1.0,
+    )
+    answers = [
+        generations[i : i + config.completions]
+        for i in range(0, len(generations), config.completions)
+    ]
+    queries = [query for answer in answers for query in make_queries(answer, config.question)]
+    provenance = {
+        "labeler": config.labeler,
+        "policy": config.policy or "reference",
+        "task": config.environment.model or config.environment.env,
+    }
+    records = label_queries(queries, teacher)
+    finished = {(g.prompt, g.completion): g.stopped for g in generations}
+    count = write_jsonl(
+        output, ({**r, **_evidence(r, truth, finished), **provenance} for r in records)
+    )
+    return CollectResult(
+        output=output,
+        completions=len(generations),
+        queries=len(queries),
+        records=count,
+        mean_score=float(np.mean(values)),
+    )
+
+
+def policy_model(source: str | None, reference: nn.Module | None) -> nn.Module:
+    """The language model that writes: a directory or hub name, or else the reference.
+
+    Raises:
+        InvalidCheckpoint: it cannot be loaded.
+        InvalidArgument: neither is given.
+    """
+    if source is not None:
+        return load_causal_lm(source)
+    if reference is None:
+        raise InvalidArgument(
+            "policy", None, "the environment has no reference to write with", "Add --policy DIR"
+        )
+    return reference
+
+
+def judged(generations: Sequence[Generation], judge: Judge | None) -> list[float]:
+    """What each response is worth: its gold reward, or its score where there is no gold.
+
+    Raises:
+        InvalidArgument: `gold` is asked for, and the environment has none.
+    """
+    gold = [g.gold for g in generations if g.gold is not None]
+    if judge == "gold" and len(gold) < len(generations):
+        raise InvalidArgument(
+            "judge", judge, "the environment has no gold reward", "Add --gold, or judge by score"
+        )
+    if judge == "score" or len(gold) < len(generations):
+        return [g.score for g in generations]
+    return gold
+
+
+def make_queries(answers: Sequence[Generation], question: Asked) -> list[Query]:
+    """What is asked about the answers to one prompt; the same answer twice is one answer."""
+    segments = tuple(
+        TextSegment(*pair) for pair in {(g.prompt, g.completion): None for g in answers}
+    )
+    if question in ("ranking", "best"):
+        return [Query(segments, question)] if len(segments) > 1 else []
+    return [Query((segment,), question) for segment in segments]
+
+
+def label_queries(queries: Sequence[Query], labeler: Labeler) -> list[dict[str, Any]]:
+    """Let a labeler answer queries about text; the records that the next stage reads."""
+    labels = labeler.label(queries)
+    return [
+        record
+        for query, label in zip(queries, labels, strict=True)
+        for record in training_records(query, label)
+    ]
+
+
+def _evidence(
+    record: Mapping[str, Any], truth: Truth, finished: Mapping[tuple[str, str], bool]
+) -> dict[str, Any]:
+    """What the labeler knew of the record's responses, best first, and which of them had ended."""
+    names = [name for name in ("chosen", "rejected", "completion") if name in record]
+    texts = record["ranking"] if "ranking" in record else [record[name] for name in names]
+    pairs = [(record["prompt"], text) for text in texts]
+    return {
+        "scores": [truth[pair] for pair in pairs],
+        "stopped": [finished[pair] for pair in pairs],
+    }
+
+
+COMMAND = Command(CollectConfig, collect)
