@@ -10,6 +10,9 @@ from torch import Tensor
 from rlhf_gym.core.decoding.base import check_length
 from rlhf_gym.core.errors import InvalidArgument
 
+ROOM = 32
+"""Columns that are at least added when a block is full; a quarter of it when that is more."""
+
 
 class CacheShape(NamedTuple):
     """Sizes that stay the same while a cache lives.
@@ -32,16 +35,16 @@ class StepViews(NamedTuple):
 
     Attributes:
         written: per layer, keys and values of the new column, shape (2, rows, heads, size).
-        keys: per layer, shape (rows * heads, columns, size), the new column included.
+        keys: per layer, shape (rows * heads, columns, size), the new column among them.
         values: as keys.
-        mask: 0 where a row may look, minus infinity elsewhere, shape (rows * heads, 1, columns);
-            None if every row may look everywhere.
+        mask: 0 where a row may look, minus infinity elsewhere, shape (rows * heads, 1, columns) or
+            (1, 1, columns).
     """
 
     written: tuple[Tensor, ...]
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
-    mask: Tensor | None
+    mask: Tensor
 
 
 class Place(NamedTuple):
@@ -56,9 +59,12 @@ class KeyValueCache:
 
     Every row ends in the last written column, whatever its length: a shorter prompt is masked on
     its left, and a replaced row is written so that its prompt ends there too. So a step writes one
-    column with one copy per layer, without scatter and without concatenation. The ring only turns
-    once rows have been replaced; attention then looks at all columns, until then at the written
-    ones.
+    column with one copy per layer, without scatter and without concatenation.
+
+    Attention always looks at the whole block, with what is not written yet masked: memory that is
+    read without gaps is read three times as fast as the same amount in pieces. So the block starts
+    little wider than the prompts and grows by a quarter now and then. It only turns as a ring when
+    rows have been replaced and it has its full width.
 
     A row that leaves is filled by the last one, so that rows in use stay together: what is copied
     are the rows that moved, not the batch. Callers keep their own order through `slot_of` and
@@ -78,19 +84,23 @@ class KeyValueCache:
 
     def __init__(self, shape: CacheShape, starts: Tensor, width: int, dtype: torch.dtype) -> None:
         self._shape = shape
-        rows, device = len(starts), starts.device
-        block = (shape.layers, 2, rows, shape.heads, shape.columns, shape.size)
-        self._block = torch.empty(block, dtype=dtype, device=device)
-        self._mask: Tensor | None = None
-        self._written = width
-        self._turns = False
-        self.lengths = width - starts
+        self._next = width
         self._longest = width
+        self._fixed_views: tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor] | None = None
+        self.lengths = width - starts
         self.slot_of: Tensor | None = None
         self.row_at: Tensor | None = None
+
+        columns = min(shape.columns, width + ROOM)
+        block = (shape.layers, 2, len(starts), shape.heads, columns, shape.size)
+        # Zeros, for a weight of 0 times whatever lies in fresh memory may be NaN.
+        self._block = torch.zeros(block, dtype=dtype, device=starts.device)
+        # One line for all rows until rows differ; then one per row and head, as products want it.
+        self._mask = self._block.new_zeros(1, 1, columns)
+        self._mask[..., width:] = -torch.inf
         if starts.any():
-            columns = torch.arange(shape.columns, device=device)
-            self._open_mask().masked_fill_((columns < starts[:, None])[:, None, :], -torch.inf)
+            is_padding = torch.arange(columns, device=starts.device) < starts[:, None]
+            self._mask_by_row().masked_fill_(is_padding[:, None], -torch.inf)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -105,36 +115,33 @@ class KeyValueCache:
         """Open the next column for every row; lengths grow by one.
 
         Raises:
-            InvalidArgument: a row is as long as the cache is wide.
+            InvalidArgument: a row is as long as the cache may be wide.
         """
-        rows, (_, heads, _, columns) = len(self), self._shape
-        if self._longest == columns:  # an upper bound; the longest row may have left
+        columns = self._block.shape[4]
+        if self._longest == self._shape.columns:  # an upper bound; the longest row may have left
             self._longest = int(self.lengths.max())
-            if self._longest == columns:
+            if self._longest == self._shape.columns:
                 raise InvalidArgument(
-                    "capacity", columns, "a row is full", "Prefill with more new tokens"
+                    "capacity", self._longest, "a row is full", "Prefill with more new tokens"
                 )
-        if self._written == columns:
-            self._start_turning()
-            self._written = 0
-        column = self._written
-        self._written += 1
+        if self._next == columns and columns < self._shape.columns:
+            self._widen(min(self._shape.columns, columns + max(ROOM, columns // 4)))
+        column = self._next % self._block.shape[4]
+        self._next = column + 1
         self._longest += 1
         self.lengths += 1
-        span = columns if self._turns else self._written
+        self._mask[..., column] = 0.0
+        written = self._block[:, :, : len(self), :, column].unbind(0)
+        return StepViews(written, *self._views())
 
-        mask = self._mask
-        if mask is not None:
-            if self._turns:
-                mask[:rows, :, column] = 0.0
-            mask = mask.view(-1, 1, columns)[: rows * heads, :, :span]
-        flat = self._block.flatten(2, 3)[:, :, : rows * heads, :span]
-        return StepViews(
-            self._block[:, :, :rows, :, column].unbind(0),
-            flat[:, 0].unbind(0),
-            flat[:, 1].unbind(0),
-            mask,
-        )
+    def _views(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
+        """Keys, values and mask as a step reads them; made anew only when the block has changed."""
+        if self._fixed_views is None:
+            lines = len(self) * self._shape.heads
+            flat = self._block.flatten(2, 3)[:, :, :lines]
+            mask = self._mask.view(-1, 1, self._mask.shape[-1])[:lines]
+            self._fixed_views = flat[:, 0].unbind(0), flat[:, 1].unbind(0), mask
+        return self._fixed_views
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these; memory is given back when none is left.
@@ -149,18 +156,16 @@ class KeyValueCache:
         taken = torch.zeros(count, dtype=torch.bool, device=slots.device)
         taken[slots[~moves]] = True
         holes = (~taken).nonzero().squeeze(-1)
-        for line in self._by_row():
-            line[holes] = line[movers]
+        by_row = [self._block.movedim(2, 0), self.lengths]
+        if self._has_mask_by_row():
+            by_row.append(self._mask)
+        for lines in by_row:
+            lines[holes] = lines[movers]
         self.lengths = self.lengths[:count]
         if count == 0:
-            self._block, self._mask = self._block[:, :, :0].clone(), None
+            self._block = self._block[:, :, :0].clone()
+        self._fixed_views = None
         self._set_order(slots.masked_scatter(moves, holes))
-
-    def _by_row(self) -> list[Tensor]:
-        """Everything that has a line per row, rows first."""
-        span = self._shape.columns if self._turns else self._written
-        lines = [self._block[..., :span, :].movedim(2, 0), self.lengths]
-        return lines if self._mask is None else [*lines, self._mask]
 
     def _set_order(self, slot_of: Tensor) -> None:
         order = torch.arange(len(slot_of), device=slot_of.device)
@@ -182,41 +187,45 @@ class KeyValueCache:
             Where `refill` is to store their keys and values.
 
         Raises:
-            InvalidPrompt: the prompts are wider than the cache.
+            InvalidPrompt: the prompts are wider than the cache may be.
         """
         columns = self._shape.columns
         check_length(width, columns)
-        if width > self._written and not self._turns:
-            self._start_turning()
+        if self._block.shape[4] < columns:
+            self._widen(columns)
         slots = rows if self.slot_of is None else self.slot_of[rows]
-        place = torch.arange(self._written - width, self._written, device=rows.device) % columns
-        hidden = torch.arange(width, device=rows.device) < starts[:, None]
-        line = self._block.new_full((len(rows), columns), -torch.inf)
-        line[:, place] = torch.zeros_like(line[:, :width]).masked_fill_(hidden, -torch.inf)
-        if not self._turns:
-            line[:, self._written :] = 0.0
-        self._open_mask()[slots] = line[:, None, :]
+        place = torch.arange(self._next - width, self._next, device=rows.device) % columns
+        is_padding = torch.arange(width, device=rows.device) < starts[:, None]
+        line = self._mask.new_full((len(rows), columns), -torch.inf)
+        line[:, place] = torch.zeros_like(line[:, :width]).masked_fill_(is_padding, -torch.inf)
+        self._mask_by_row()[slots] = line[:, None]
         self.lengths[slots] = width - starts
         self._longest = int(self.lengths.max())
+        self._fixed_views = None
         return Place(slots, place)
 
     def refill(self, place: Place, layer: int, keys: Tensor, values: Tensor) -> None:
         """Store the new prompts' keys and values, each of shape (replaced, heads, width, size)."""
         # Two index tensors around a slice put the indexed axes first: (replaced, width, heads,
         # size).
-        self._block[layer, 0][place.slots[:, None], :, place.columns] = keys.transpose(1, 2)
-        self._block[layer, 1][place.slots[:, None], :, place.columns] = values.transpose(1, 2)
+        where = (place.slots[:, None], slice(None), place.columns)
+        self._block[layer, 0][where] = keys.transpose(1, 2)
+        self._block[layer, 1][where] = values.transpose(1, 2)
 
-    def _open_mask(self) -> Tensor:
-        """The mask; a line per row and head because products want it so."""
-        if self._mask is None:
-            shape = (self._block.shape[2], self._shape.heads, self._shape.columns)
-            self._mask = self._block.new_zeros(shape)
+    def _widen(self, columns: int) -> None:
+        """Add columns that nobody has written, behind all that are there."""
+        added = columns - self._block.shape[4]
+        self._block = torch.nn.functional.pad(self._block[:, :, : len(self)], (0, 0, 0, added))
+        self._mask = torch.nn.functional.pad(self._mask[: len(self)], (0, added), value=-torch.inf)
+        self._fixed_views = None
+
+    def _has_mask_by_row(self) -> bool:
+        return self._mask.shape[:2] == self._block.shape[2:4]
+
+    def _mask_by_row(self) -> Tensor:
+        """The mask with a line of its own for each row and head."""
+        if not self._has_mask_by_row():
+            shape = (*self._block.shape[2:4], self._mask.shape[-1])
+            self._mask = self._mask.expand(shape).clone()
+            self._fixed_views = None
         return self._mask
-
-    def _start_turning(self) -> None:
-        """From now on attention looks at all columns, also at those that nobody has written yet."""
-        self._turns = True
-        self._open_mask()[:, :, self._written :] = -torch.inf
-        # Weight 0 times whatever lies in fresh memory may be NaN.
-        self._block[..., self._written :, :] = 0.0

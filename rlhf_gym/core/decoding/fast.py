@@ -277,25 +277,22 @@ class FastDecoder:
 
 
 def _by_products(
-    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float
 ) -> Tensor:
     """softmax(scale * queries keys^T + mask) values, in batched products."""
-    if mask is None:
-        scores = torch.baddbmm(queries[:, :1, :1], queries, keys.mT, beta=0, alpha=scale)
-    else:
-        scores = torch.baddbmm(mask, queries, keys.mT, alpha=scale)
+    scores = torch.baddbmm(mask, queries, keys.mT, alpha=scale)
     return torch.bmm(scores.softmax(-1), values)
 
 
 def _by_fused_kernel(
-    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float
 ) -> Tensor:
     """The same by torch's fused kernel, whose inputs have a batch and a head axis."""
     mixed: Tensor = scaled_dot_product_attention(
         queries[:, None],
         keys[:, None],
         values[:, None],
-        attn_mask=None if mask is None else mask[:, None],
+        attn_mask=mask[:, None],
         scale=scale,
     )
     return mixed

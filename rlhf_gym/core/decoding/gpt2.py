@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 from transformers import GPT2Model
 
 from rlhf_gym.core.decoding.elementwise import activation
@@ -46,8 +47,7 @@ class GPT2Forward(NamedTuple):
 
     def __call__(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """See `Forward.__call__`."""
-        x = self.token_embedding[ids]
-        x += self.position_embedding[positions]
+        x = embedding(ids, self.token_embedding) + embedding(positions, self.position_embedding)
         for number, (norm_1, qkv, out, norm_2, up, act, down) in enumerate(self.layers):
             x += out(attend(number, qkv(norm_1(x))))
             x += down(act(up(norm_2(x))))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 from transformers import LlamaModel, MistralModel, Qwen2Model
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.mistral.modeling_mistral import MistralRMSNorm
@@ -53,7 +54,7 @@ class LlamaForward(NamedTuple):
 
     def __call__(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """See `Forward.__call__`."""
-        x = self.embedding[ids]
+        x = embedding(ids, self.embedding)
         cosines, sines = self.cosines[positions], self.sines[positions]
         for number, (norm_1, qkv, out, norm_2, gate_up, act, down) in enumerate(self.layers):
             projected = qkv(norm_1(x))
