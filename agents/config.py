@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from rlhf_gym.agents.optimizers import OptimizerName
 from rlhf_gym.core.errors import InvalidArgument
@@ -58,23 +58,11 @@ class TextAlgorithmConfig:
     """Weight of KL(policy || reference) in the loss, instead of a KL penalty in the reward."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "adam_eps", "max_grad_norm"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InvalidArgument(name, value, "not above 0", "Give a number above 0")
-        for name in ("epochs", "minibatches", "tokens_per_forward", "episodes_per_update"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InvalidArgument(name, value, "nothing would be done", "Give at least 1")
-        for name in ("missing_stop_penalty", "kl_loss_coef"):
-            if not getattr(self, name) >= 0:
-                raise InvalidArgument(
-                    name, getattr(self, name), "a penalty below 0 is a bonus", "Give 0 or more"
-                )
-        if self.schedule not in ("linear", "constant"):
-            raise InvalidArgument(
-                "schedule", self.schedule, "no such schedule", "Choose 'linear' or 'constant'"
-            )
+        check_above_zero(self, "learning_rate", "adam_eps", "max_grad_norm", "max_update_kl")
+        check_counts(self, "epochs", "minibatches", "tokens_per_forward", "episodes_per_update")
+        check_not_negative(self, "missing_stop_penalty", "kl_loss_coef")
+        check_choice(self, "schedule", get_args(Schedule))
+        check_choice(self, "optimizer", get_args(OptimizerName))
 
 
 def make_config(kind: type[Config], config: Config | None, fields: Mapping[str, Any]) -> Config:

@@ -81,20 +81,31 @@ class PPO(TextAlgorithm):
     config_class: ClassVar[type[TextAlgorithmConfig]] = PPOConfig
     config: PPOConfig
 
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        estimates_from_values = type(self).compute_advantages is PPO.compute_advantages
+        if estimates_from_values and not self.policy.has_values:
+            raise InvalidArgument(
+                "value_model",
+                "none",
+                "advantages are estimated from values",
+                "Choose 'trunk', 'separate' or a reward model's folder",
+            )
+
     def compute_advantages(self, batch: RolloutBatch) -> RolloutBatch:
         """Advantages and returns by generalised advantage estimation."""
-        values = self._values_of(batch)
+        assert batch.values is not None
         rewards = batch.token_rewards
         if self.config.whiten_rewards:
             rewards = whiten(rewards, batch.mask, shift_mean=False)
         advantages, returns = gae(
             rewards,
-            values,
+            batch.values,
             batch.mask,
             gamma=self.config.gamma,
             gae_lambda=self.config.gae_lambda,
         )
-        explained = explained_variance(values, returns, batch.mask)
+        explained = explained_variance(batch.values, returns, batch.mask)
         self.logger.record("train/explained_variance", float(explained))
         if self.config.whiten_advantages:
             advantages = whiten(advantages, batch.mask)
@@ -123,13 +134,3 @@ class PPO(TextAlgorithm):
         self.metrics.add("value_loss", value_loss)
         self.metrics.add("entropy", entropy)
         return loss + self.kl_loss(minibatch, now.log_probs)
-
-    def _values_of(self, batch: RolloutBatch) -> Tensor:
-        if batch.values is None:
-            raise InvalidArgument(
-                "value_model",
-                "none",
-                "PPO needs values",
-                "Choose 'trunk', 'separate' or a reward model's folder",
-            )
-        return batch.values
