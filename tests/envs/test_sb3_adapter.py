@@ -161,6 +161,22 @@ class TestRows:
                 assert ("terminal_observation" in info) == done
                 assert ("episode" in info) == done
 
+    def test_an_end_that_is_both_is_no_truncation(self):
+        class Both(gym.Env):
+            observation_space = action_space = gym.spaces.Discrete(2)
+
+            def reset(self, *, seed=None, options=None):
+                return 0, {}
+
+            def step(self, action):
+                return 0, 0.0, bool(action), True, {}
+
+        single = SyncVectorEnv([Both, Both], autoreset_mode=AutoresetMode.SAME_STEP)
+        env = GymnasiumVecEnv(single)
+        env.reset()
+        *_, infos = env.step(np.array([0, 1]))
+        assert [info["TimeLimit.truncated"] for info in infos] == [True, False]
+
     def test_text_has_no_images(self, make_env):
         env = GymnasiumVecEnv(make_env(render_mode="ansi"))
         env.reset()

@@ -307,3 +307,29 @@ class TestRefused:
         env.channel.write(np.array([D, D]), log_probs, distribution)
         with pytest.raises(InvalidArgument, match=field):
             env.step([D, D])
+
+
+@pytest.mark.filterwarnings("ignore:the policy did not write")
+@pytest.mark.parametrize("estimator", ["k1", "exact"])
+@pytest.mark.parametrize("timing", TIMINGS)
+def test_nothing_of_the_last_episode_is_left_in_a_row(
+    make_env, uniform_reference, timing, estimator
+):
+    env = make_env(
+        -KLPenalty(uniform_reference, 0.1, estimator=estimator),
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        reward_timing=timing,
+    )
+    env.reset()
+    distribution = torch.full((2, 12), -torch.inf)
+    distribution[:, D] = 0.0  # the policy is sure: KL ln 11 per token
+    for _ in range(4):
+        env.channel.write(np.array([D, D]), np.zeros(2), distribution)
+        *_, info = env.step([D, D])
+    assert info["kl_known"].all()
+    np.testing.assert_allclose(info["token_rewards"], -0.239789527, atol=1e-6)
+    _, rewards, *_, info = env.step([EOS, EOS])  # nobody wrote about this one
+    assert not info["kl_known"].any()
+    np.testing.assert_array_equal(rewards, 0)
+    np.testing.assert_array_equal(info["token_rewards"], 0)
+    assert info["reward_terms"]["kl"].tolist() == [0, 0]

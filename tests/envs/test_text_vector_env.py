@@ -387,6 +387,20 @@ class TestMasks:
         assert masks.of_reference(logits, lengths).nonzero()[:, 1].tolist() == [1, 2]
         masks.top_p = 0.49
         assert masks.of_reference(logits, lengths).nonzero()[:, 1].tolist() == [1]
+        # Cut to the two likeliest first, they are .625 and .375: the first alone reaches .6.
+        masks.top_k, masks.top_p = 2, 0.6
+        assert masks.of_reference(logits, lengths).nonzero()[:, 1].tolist() == [1]
+        masks.top_p = None
+        assert masks.of_reference(logits, lengths).nonzero()[:, 1].tolist() == [1, 2]
+
+    def test_a_row_that_is_reset_has_the_masks_of_its_new_prompt(self, make_env, reference):
+        settings = {"reference": reference, "top_k": 5, "prompts": ["h g f e", "c"]}
+        env, fresh = make_env(**settings), make_env(**settings)
+        fresh.reset(options={"prompt_index": [1, 1]})
+        env.reset(options={"prompt_index": [0, 1]})
+        assert not np.array_equal(env.action_masks(), fresh.action_masks())
+        env.reset(options={"prompt_index": 1, "reset_mask": np.array([True, False])})
+        np.testing.assert_array_equal(env.action_masks(), fresh.action_masks())
 
     def test_policy_that_is_the_reference_has_no_kl_under_masks(self, make_env, reference):
         """Same rules on both sides: log pi of legal, masked logits gives KL 0 and no reward."""
