@@ -29,7 +29,7 @@ from rlhf_gym.core.errors import InvalidArgument
 PAD_ID, EOS_ID = 0, 1
 # Length of the final norm's bias along the direction that PAD and EOS share. Against it the hidden
 # state's own component, which moves in training, counts for nothing.
-POINTER = 30.0
+POINTER = 100.0
 
 
 @dataclass(frozen=True)

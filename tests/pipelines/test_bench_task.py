@@ -28,9 +28,9 @@ def next_token_probabilities(task):
 
 def test_the_stop_token_has_the_probability_asked_for():
     probabilities = next_token_probabilities(BenchTask(stop_probability=0.05))
-    # A context moves it by a tenth or so: the hidden state has a part in EOS's direction too.
+    # A context moves it by a few hundredths: the hidden state has a part in EOS's direction too.
     assert probabilities[:, EOS_ID].mean() == pytest.approx(0.05, rel=0.05)
-    assert probabilities[:, EOS_ID].std() < 0.01
+    assert probabilities[:, EOS_ID].std() < 0.003
 
 
 def test_pad_is_never_drawn_and_without_stops_neither_is_eos():
