@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlhf_gym.core.tokens import TokenRules
 
@@ -84,29 +84,23 @@ class Episodes:
         index = (self.lengths - 1).unsqueeze(-1)
         return rewards.scatter_(1, index.cpu(), scores.float().cpu().unsqueeze(-1))
 
-    def reference_log_probs(self, reference: Any) -> Tensor:
+    def reference_log_probs(self, reference: nn.Module) -> Tensor:
         """log pi_ref of each response token, 0 off the mask, shape (batch, time); kept."""
         from rlhf_gym.core.scoring import token_log_probs
 
-        key = ("log_probs", id(reference))
-        if key not in self._cache:
-            self._cache[key] = token_log_probs(
-                reference,
-                self.input_ids,
-                self.attention_mask,
-                self.prompt_width,
-                self.rules,
-                action_masks=self.action_masks,
-            )
-        return self._cache[key]
+        return self._teacher_forced(token_log_probs, reference)
 
-    def reference_log_distributions(self, reference: Any) -> Tensor:
+    def reference_log_distributions(self, reference: nn.Module) -> Tensor:
         """log pi_ref of the whole vocabulary, shape (batch, time, vocab); kept."""
         from rlhf_gym.core.scoring import token_log_distributions
 
-        key = ("log_distributions", id(reference))
+        return self._teacher_forced(token_log_distributions, reference)
+
+    def _teacher_forced(self, score: Callable[..., Tensor], reference: nn.Module) -> Tensor:
+        """One pass of the reference over these episodes, made once however many terms ask."""
+        key = (score, id(reference))
         if key not in self._cache:
-            self._cache[key] = token_log_distributions(
+            self._cache[key] = score(
                 reference,
                 self.input_ids,
                 self.attention_mask,
