@@ -109,7 +109,7 @@ class GymnasiumVecEnv(VecEnv):
         return [value for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of the environment; rows share it, so all of them or none.
+        """Set an attribute in all rows.
 
         Raises:
             InvalidArgument: only some rows were meant.
@@ -118,7 +118,10 @@ class GymnasiumVecEnv(VecEnv):
             raise InvalidArgument(
                 "indices", indices, "rows of a vector environment share attributes", "Leave it out"
             )
-        setattr(self.vector_env.unwrapped, attr_name, value)
+        if isinstance(self.vector_env.unwrapped, SyncVectorEnv):
+            self.vector_env.unwrapped.set_attr(attr_name, [value] * self.num_envs)
+        else:
+            setattr(self.vector_env.unwrapped, attr_name, value)
 
     def env_method(
         self,

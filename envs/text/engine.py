@@ -27,6 +27,9 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 
+FINISH_REASONS = np.array(["length", "stop"], dtype=object)
+"""By whether a stop token ended the response."""
+
 
 class Ending(NamedTuple):
     """Episodes that have ended.
@@ -142,6 +145,9 @@ class TextEngine:
     def end(self, rows: IntArray) -> Ending:
         """Score the episodes that have ended in some rows, shape (k,), all in one batch."""
         responses = self.responses
+        # First of all: should a reward raise, nothing is written behind the end of these rows.
+        responses.live[rows] = False
+        self.all_live = False
         lengths, index = responses.lengths[rows], responses.prompt_index[rows]
         last = responses.ids[rows, responses.prompt_width + lengths - 1]
         stopped = self._stops[last]
@@ -150,12 +156,10 @@ class TextEngine:
             self._stepwise.paid(rows),
             self._stepwise.reference_log_probs(rows),
         )
-        responses.live[rows] = False
-        self.all_live = False
         self.episodes_seen += len(rows)
         known = scored.kl_known.numpy()
         values: dict[str, Any] = {
-            "finish_reason": np.where(stopped, "stop", "length").astype(object),
+            "finish_reason": FINISH_REASONS[stopped.astype(np.int64)],
             "token_rewards": scored.token_rewards.numpy(),
             "reward_terms": {name: total.numpy() for name, total in scored.terms.items()},
             "score": scored.score.numpy(),

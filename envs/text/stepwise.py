@@ -173,9 +173,9 @@ class Stepwise:
         if self._distributions is not None and distribution is not None:
             self._distributions.write(rows, lengths, distribution)
         rewards = np.zeros(len(rows))
-        if self._paid:
+        if self._paid and len(rows):
             rewards = self._pay(rows, tokens, ended, record)
-        if self._alongside is not None:
+        if self._alongside is not None and not ended.all():
             self._alongside.advance(tokens)
         self._allowed = None
         return rewards
@@ -236,14 +236,10 @@ class Stepwise:
         which = torch.from_numpy(rows)
         actions = torch.from_numpy(tokens)[which]
         at = which, torch.from_numpy(self._responses.lengths[rows])
-        distribution = None
-        if self._alongside is not None:
-            allowed = self.allowed() if self._masks.depends_on_state else None
-            logits = self._alongside.logits()[which.to(self._alongside.device)].float().cpu()
-            mask = None if allowed is None else allowed[which]
-            distribution = legal_logits(logits, self._masks.rules, mask).log_softmax(-1)
-            log_probs = distribution.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-            self._reference_log_probs[at] = log_probs
+        distribution = self._reference_distribution(which)
+        if distribution is not None:
+            chosen = distribution.gather(-1, actions.to(distribution.device).unsqueeze(-1))
+            self._reference_log_probs[at] = chosen.squeeze(-1).cpu()
         step = TokenStep(
             rows=which,
             input_ids=torch.from_numpy(self._responses.ids)[which],
@@ -259,6 +255,17 @@ class Stepwise:
             self._paid[name][at] = share.detach().float().cpu()
             total += share.detach().double().cpu().numpy()
         return total
+
+    def _reference_distribution(self, rows: Tensor) -> Tensor | None:
+        """log pi_ref of the whole vocabulary in some rows' states, shape (k, vocab)."""
+        if self._alongside is None:
+            return None
+        logits = self._alongside.logits()
+        rows = rows.to(logits.device)
+        mask = None
+        if self._masks.depends_on_state:
+            mask = self.allowed().to(logits.device)[rows]
+        return legal_logits(logits[rows].float(), self._masks.rules, mask).log_softmax(-1)
 
     def _replay(self) -> None:
         """Let the reference read running episodes again, as it read them: one token per step.

@@ -16,7 +16,7 @@ from torch import nn
 
 from rlhf_gym.core.channel import LogProbChannel
 from rlhf_gym.core.errors import EpisodeEnded
-from rlhf_gym.envs.text import checks
+from rlhf_gym.envs.text import calls, checks
 from rlhf_gym.envs.text.engine import TextEngine
 from rlhf_gym.envs.text.infos import spread
 from rlhf_gym.envs.text.masking import ActionMasks
@@ -48,9 +48,8 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     ## Observation Space
     `Dict(input_ids: Box int64 (P + T,), attention_mask: Box int8 (P + T,))` per row. The prompt is
-    padded on the left to P columns, the response grows from column P. Do not call a model on it as
-    it
-    is: `lm_inputs` adds the positions. With `observation="ids"` it is `input_ids` alone.
+    padded on the left to P columns, the response grows from column P. `lm_inputs` adds the
+    positions, without which a model misreads it. With `observation="ids"` it is `input_ids` alone.
 
     ## Starting State
     A prompt and no response. The next prompt is drawn without replacement, over all rows.
@@ -105,6 +104,7 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     Attributes:
         rules: vocabulary, PAD, stop tokens, temperature.
+        masks: the rest of what is allowed: minimum length, top-k and top-p of the reference.
         reward: the sum of terms, or None.
         channel: where the policy writes log pi.
         prompt_width: P.
@@ -170,22 +170,22 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.reward, self.reference = ledger.reward, ledger.reference
         checks.check_fit(self.reference, self.rules, self.prompts, max_response_tokens)
         self.device = checks.device_of(self.reference, device)
-        masks = ActionMasks(
+        self.masks = ActionMasks(
             self.rules,
             max_response_tokens=max_response_tokens,
             min_response_tokens=min_response_tokens,
             top_k=top_k,
             top_p=top_p,
         )
-        checks.check_masks(masks, self.reference)
-        self.uses_action_masks = masks.depends_on_state
+        checks.check_masks(self.masks, self.reference)
+        self.uses_action_masks = self.masks.depends_on_state
         self.channel = LogProbChannel() if channel is None else channel
         self.channel.wants_distribution |= ledger.wants_distribution
         self._engine = TextEngine(
             self.prompts,
             PromptOrder(len(self.prompts), prompt_order),
             self.tokenizer,
-            masks,
+            self.masks,
             ledger,
             num_envs=num_envs,
             prompt_width=self.prompt_width,
@@ -219,8 +219,8 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         """
         # get, never pop: vector RecordEpisodeStatistics reads the mask after us.
         options = options or {}
-        rows = checks.reset_rows(options, self.num_envs)
-        given = checks.given_prompts(options, len(rows), len(self.prompts))
+        rows = calls.reset_rows(options, self.num_envs)
+        given = calls.given_prompts(options, len(rows), len(self.prompts))
         if not self._started and len(rows) < self.num_envs:
             raise EpisodeEnded("reset all rows once before resetting some with reset_mask")
         super().reset(seed=seed)
@@ -244,11 +244,11 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             EpisodeEnded: before the first reset, or in DISABLED mode after all episodes have ended.
             InvalidReward: a reward that is not finite, or of the wrong shape.
         """
-        tokens = checks.check_actions(actions, self.num_envs, self.rules.vocab_size)
+        tokens = calls.check_actions(actions, self.num_envs, self.rules.vocab_size)
         active = self._active_rows()
         record = self.channel.take(tokens)
         if record is not None:
-            checks.check_record(record, self.num_envs, self.rules.vocab_size)
+            calls.check_record(record, self.num_envs, self.rules.vocab_size)
         ended, rewards = self._engine.write(tokens, record)
         terminated, truncated = ended, np.zeros(self.num_envs, dtype=np.bool_)
         info: Info = {}
@@ -279,6 +279,11 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         if not self._started:
             raise EpisodeEnded("action_masks() was called before reset()")
         return self._engine.allowed()
+
+    @property
+    def live(self) -> BoolArray:
+        """True where an episode is running, shape (N,); a copy."""
+        return self._engine.responses.live.copy()
 
     @property
     def kl_coef(self) -> float | None:
@@ -325,7 +330,7 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         Raises:
             InvalidCheckpoint: the state of another environment, or no such state.
         """
-        with checks.loading(state, self._fingerprint()):
+        with calls.loading(state, self._fingerprint()):
             self._engine.load_state_dict(state["engine"])
             self.np_random.bit_generator.state = state["generator"]
             self._np_random_seed = state["seed"]
@@ -347,7 +352,9 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         """Rows whose action counts in this step, shape (N,); a copy."""
         if not self._started:
             raise EpisodeEnded("step() was called before reset()")
-        active = self._engine.responses.live.copy()
+        active = self.live
         if self.autoreset_mode is AutoresetMode.DISABLED and not active.any():
             raise EpisodeEnded("step() was called after all episodes had ended; call reset()")
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and not active.all():
+            raise EpisodeEnded("step() was called after an error had left an episode; call reset()")
         return active

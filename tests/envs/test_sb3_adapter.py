@@ -153,6 +153,8 @@ class TestRows:
         )
         env = make_sb3_env(cartpole)
         assert len(set(map(id, env.get_attr("np_random")))) == 3
+        env.set_attr("note", "kept")
+        assert env.get_attr("note", indices=[0, 2]) == ["kept", "kept"]
         env.seed(0)
         env.reset()
         for _ in range(60):

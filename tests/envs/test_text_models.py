@@ -73,6 +73,6 @@ def test_policy_equal_to_the_reference_has_no_kl_in_either_timing(make_env, mode
             if "kl" in info:
                 np.testing.assert_array_equal(info["kl_known"], info["_kl_known"])
                 np.testing.assert_allclose(info["kl"], 0, atol=1e-5)
-            if mode is AutoresetMode.DISABLED and not env._engine.responses.live.any():
+            if mode is AutoresetMode.DISABLED and not env.live.any():
                 observation, _ = env.reset()
         assert env.episodes_seen >= 6

@@ -5,7 +5,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
-from rlhf_gym.core.errors import InvalidArgument, InvalidReward
+from rlhf_gym.core.errors import EpisodeEnded, InvalidArgument, InvalidReward
 from rlhf_gym.rewards.base import FunctionReward, RewardTerm, ScoreTerm
 from rlhf_gym.rewards.controllers import AdaptiveKL
 from rlhf_gym.rewards.credit import credit_by_token
@@ -333,3 +333,29 @@ def test_nothing_of_the_last_episode_is_left_in_a_row(
     np.testing.assert_array_equal(rewards, 0)
     np.testing.assert_array_equal(info["token_rewards"], 0)
     assert info["reward_terms"]["kl"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_a_reward_that_raises_leaves_the_environment_usable(make_env, play, mode):
+    class Moody(ScoreTerm):
+        name = "moody"
+        broken = True
+
+        def scores(self, episodes):
+            if self.broken:
+                raise RuntimeError("out of order")
+            return torch.ones(len(episodes))
+
+    term = Moody()
+    env = make_env(term, autoreset_mode=mode, max_response_tokens=2)
+    observation, _ = env.reset()
+    play(env, [[D, D]])
+    with pytest.raises(RuntimeError, match="out of order"):
+        env.step([D, D])
+    term.broken = False
+    if mode is not AutoresetMode.NEXT_STEP:  # that one would begin anew by itself
+        with pytest.raises(EpisodeEnded, match="call reset"):
+            env.step([D, D])
+    again, _ = env.reset()
+    np.testing.assert_array_equal(again["input_ids"], observation["input_ids"])
+    np.testing.assert_array_equal(play(env, [[D, D], [D, D]])[-1][1], [1, 1])

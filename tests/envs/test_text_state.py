@@ -67,7 +67,7 @@ def build(make_env, reference, word_count):
 
 def act(env, rng):
     """One step with random legal actions and log-probabilities; a reset where one is due."""
-    live = env._engine.responses.live
+    live = env.live
     if not live.any() and env.autoreset_mode is AutoresetMode.DISABLED:
         return env.reset()
     distribution = torch.from_numpy(rng.normal(size=(4, 12)))

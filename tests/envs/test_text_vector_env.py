@@ -210,7 +210,7 @@ def test_record_episode_statistics_is_right(make_env, mode):
             )
             returns += info["score"][ended].tolist()
             lengths += info["response_length"][ended].tolist()
-        if mode is AutoresetMode.DISABLED and not inner._engine.responses.live.any():
+        if mode is AutoresetMode.DISABLED and not inner.live.any():
             env.reset()
         elif mode is AutoresetMode.DISABLED and ended.any() and rng.random() < 0.5:
             env.reset(options={"reset_mask": ended})
@@ -358,7 +358,7 @@ class TestMasks:
         observation, _ = env.reset(seed=0)
         sizes = set()
         for _ in range(11):
-            live = env._engine.responses.live
+            live = env.live
             if not live.any():
                 observation, _ = env.reset()
             masks = env.action_masks()
