@@ -214,26 +214,30 @@ def _complete_batch(
     shape = (len(input_ids), max_new_tokens)
     response_ids = torch.full(shape, rules.pad_id, dtype=torch.long, device=device)
     log_probs = torch.zeros(shape, device=device)
-    mask = torch.zeros(shape, dtype=torch.bool, device=device)
-    stopped = torch.zeros(len(input_ids), dtype=torch.bool, device=device)
+    lengths = torch.full(shape[:1], max_new_tokens, device=device)
+    stopped = torch.zeros(shape[:1], dtype=torch.bool, device=device)
     is_stop = torch.zeros(rules.vocab_size, dtype=torch.bool, device=device)
     is_stop[list(rules.stop_ids)] = True
 
+    # Rows still in the batch: their numbers, and what they have written so far.
     alive = torch.arange(len(input_ids), device=device)
+    written_ids, written_log_probs = response_ids.clone(), log_probs.clone()
     for time in range(max_new_tokens):
-        draw = sampler.draw(deterministic=deterministic)
-        response_ids[alive, time] = draw.tokens
-        log_probs[alive, time] = draw.log_probs
-        mask[alive, time] = True
-        ends = is_stop[draw.tokens]
-        tokens = draw.tokens
+        tokens, written_log_probs[:, time], _ = sampler.draw(deterministic=deterministic)
+        written_ids[:, time] = tokens
+        ends = is_stop.gather(0, tokens)
         if ends.any():
-            stopped[alive[ends]] = True
-            goes_on = (~ends).nonzero().squeeze(-1)
-            if len(goes_on) == 0:
-                break
-            sampler.keep(goes_on)
+            done, goes_on = alive[ends], (~ends).nonzero().squeeze(-1)
+            response_ids[done], log_probs[done] = written_ids[ends], written_log_probs[ends]
+            lengths[done], stopped[done] = time + 1, True
+            if len(goes_on) > 0:
+                sampler.keep(goes_on)
             alive, tokens = alive[goes_on], tokens[goes_on]
-        if time + 1 < max_new_tokens:
-            sampler.advance(tokens)
+            written_ids, written_log_probs = written_ids[goes_on], written_log_probs[goes_on]
+        if len(alive) == 0 or time + 1 == max_new_tokens:
+            break
+        sampler.advance(tokens)
+    response_ids[alive], log_probs[alive] = written_ids, written_log_probs
+    sampler.release()
+    mask = torch.arange(max_new_tokens, device=device) < lengths[:, None]
     return Completions(response_ids, log_probs, mask, stopped)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import cast
 
 import torch
@@ -35,8 +36,8 @@ def gelu_tanh(x: Tensor) -> Tensor:
     Source: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016), section 2.
     """
     # x * logistic(2 sqrt(2/pi) (x + 0.044715 x^3))
-    gate = torch.addcmul(x.new_full((), _GELU_LINEAR), x, x, value=_GELU_CUBIC)
-    return gate.mul_(x).sigmoid_().mul_(x)
+    linear = _constant(_GELU_LINEAR, x.dtype, x.device)
+    return torch.addcmul(linear, x, x, value=_GELU_CUBIC).mul_(x).sigmoid_().mul_(x)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -46,5 +47,12 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """
     wide = x.float()
     norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    scale = torch.addcmul(norm.new_full((), eps), norm, norm, value=1 / x.shape[-1]).rsqrt_()
-    return (wide * scale).to(x.dtype) * weight
+    floor = _constant(eps, wide.dtype, wide.device)
+    scale = torch.addcmul(floor, norm, norm, value=1 / x.shape[-1]).rsqrt_()
+    return (wide * scale).to(x.dtype).mul_(weight)
+
+
+@cache
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A number as a tensor: operations that add a product to something want a tensor there."""
+    return torch.tensor(value, dtype=dtype, device=device)
