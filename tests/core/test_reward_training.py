@@ -16,6 +16,7 @@ from rlhf_gym.core.models import load_reward_model, load_tokenizer
 from rlhf_gym.core.reward_head import reward_mean
 from rlhf_gym.core.supervised.preference_batches import FeedbackCollator, make_targets
 from rlhf_gym.core.supervised.preference_data import Example, Judgement, encode
+from rlhf_gym.core.supervised.preference_split import split_judgements
 from rlhf_gym.core.supervised.reward_evaluation import (
     decisions,
     evaluate_reward_model,
@@ -25,7 +26,6 @@ from rlhf_gym.core.supervised.reward_model import (
     RewardModelConfig,
     RewardModelResult,
     feedback_loss,
-    split_judgements,
     train_reward_model,
 )
 

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
 
 from rlhf_gym.core.data import read_records
 from rlhf_gym.core.errors import FolderNotWritable, InvalidArgument, InvalidCheckpoint
 from rlhf_gym.core.supervised.preference_data import read_judgements
 from rlhf_gym.pipelines.collect import CollectConfig, CollectResult, collect
 from rlhf_gym.pipelines.environment import EnvironmentConfig
+from rlhf_gym.pipelines.evaluate import EvaluateConfig
 
 EXACT = EnvironmentConfig(env="rlhf_gym/Exact-v0", num_envs=16)
 
@@ -20,7 +22,7 @@ def collected(folder: Path, **changes: Any) -> tuple[CollectResult, list[dict[st
     settings: dict[str, Any] = {
         "environment": EXACT,
         "output": str(folder / "feedback.jsonl"),
-        "prompts": 24,
+        "num_prompts": 24,
     }
     result = collect(CollectConfig(**(settings | changes)))
     return result, read_records(result.output) if result.records else []
@@ -72,7 +74,7 @@ def test_best_of_several_makes_pairs(tmp_path: Path) -> None:
 
 
 def test_labelers_err_as_they_should(tmp_path: Path) -> None:
-    _, records = collected(tmp_path, labeler="mistake", prompts=200)
+    _, records = collected(tmp_path, labeler="mistake", num_prompts=200)
     wrong = sum(record["scores"][0] < record["scores"][1] for record in records)
     # One in ten is turned round: 18 of 180 or so, fewer for those that turn a tie.
     assert 5 <= wrong <= 35
@@ -105,7 +107,7 @@ def test_the_gold_reward_is_what_a_labeler_knows(
     ("changes", "field"),
     [
         ({"completions": 1}, "completions"),
-        ({"prompts": 0}, "prompts"),
+        ({"num_prompts": 0}, "num_prompts"),
         ({"labeler": "aunt"}, "labeler"),
         ({"output": "pairs.parquet"}, "output"),
     ],
@@ -123,3 +125,10 @@ def test_what_is_missing_is_named_before_sampling(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderNotWritable):
         collected(tmp_path, output=str(tmp_path / "file" / "feedback.jsonl"))
+
+
+@pytest.mark.parametrize("config", [CollectConfig, EvaluateConfig])
+def test_flags_do_not_clash(config: type[CollectConfig | EvaluateConfig]) -> None:
+    # The environment's flags stand beside the command's own, without a prefix.
+    parsed = tyro.cli(config, args=["--env", "rlhf_gym/Exact-v0", "--seed", "3"])
+    assert (parsed.environment.env, parsed.seed) == ("rlhf_gym/Exact-v0", 3)

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-MAX_TOKENS = 1 << 14
-"""Most tokens, padding included, of one forward pass."""
+MAX_TOKENS = 1 << 12
+"""Most tokens, padding included, of one forward pass; with more, a CPU waits for its memory."""
 
 
 @dataclass(frozen=True)

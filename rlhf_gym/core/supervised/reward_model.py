@@ -12,19 +12,14 @@ import math
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlhf_gym.core.data import hold_out
-from rlhf_gym.core.errors import InvalidArgument, InvalidData
+from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import StageConfig, close_folder, last_checkpoint, open_folder
-from rlhf_gym.core.supervised.preference_data import (
-    Judgement,
-    encode,
-    read_judgements,
-    read_responses,
-)
+from rlhf_gym.core.supervised.preference_data import Judgement, encode, read_responses
+from rlhf_gym.core.supervised.preference_split import split_judgements
 from rlhf_gym.core.tokenizers import TokenizerKind
 
 if TYPE_CHECKING:
@@ -32,6 +27,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from rlhf_gym.core.supervised.trainer import Batch
+
+SCALE_SEQUENCES = 4096
+"""Mean and deviation of the scores are those of so many responses: known to within 2 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +122,6 @@ class RewardModelResult:
     score_std: float
 
 
-class Split(NamedTuple):
-    """Judgements by their use; no prompt is in two of them."""
-
-    train: list[Judgement]
-    validation: list[Judgement]
-    held_out: list[Judgement]
-
-
 def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
     """Train a reward model on feedback and write it with its tokenizer.
 
@@ -178,7 +168,8 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
     scaled_on = examples
     if config.normalise_on is not None:
         scaled_on = to_examples(read_responses(config.normalise_on, columns=config.columns))
-    scores = score_sequences(model, [ids for e in scaled_on for ids in e.sequences], pad_id)
+    sequences = _some([ids for e in scaled_on for ids in e.sequences], config.seed)
+    scores = score_sequences(model, sequences, pad_id)
     mean, std = float(scores.mean()), float(scores.std(correction=0))
     fold_normalisation(model, mean, std)
     result = RewardModelResult(
@@ -217,61 +208,12 @@ def feedback_loss(model: nn.Module, batch: Batch, *, noise: float = 0.0) -> Tens
     return -judgement_log_probs(logits[:, 0].float(), targets_of(batch), noise).mean()
 
 
-def split_judgements(config: RewardModelConfig) -> Split:
-    """Read the feedback and part it, so that a prompt is on one side only.
-
-    Ratings are brought to mean 0, deviation 1 of the training ratings, the scale of a fresh head.
-
-    Raises:
-        InvalidData: rows that are no feedback; thumbs that all point the same way, as the first
-            rows of a file sorted by label do; ratings that are all equal.
-    """
-    judgements = [j for path in config.data for j in read_judgements(path, columns=config.columns)]
-    if config.limit is not None and config.limit < len(judgements):
-        # The first rows of a sorted file would all be of one label.
-        rng = np.random.default_rng(config.seed)
-        drawn = rng.choice(len(judgements), config.limit, replace=False)
-        judgements = [judgements[i] for i in sorted(drawn)]
-    by_prompt = partial(hold_out, seed=config.seed, key=lambda judged: judged.group)
-    if config.held_out_data:
-        held = [
-            j
-            for path in config.held_out_data
-            for j in read_judgements(path, columns=config.columns)
-        ]
-    else:
-        judgements, held = by_prompt(judgements, config.held_out)
-    train, validation = by_prompt(judgements, config.validation)
-    _check_informative(train)
-    return _standardise_ratings(Split(train, validation, held))
-
-
-def _check_informative(judgements: list[Judgement]) -> None:
-    for kind, column in (("thumbs", "label"), ("rating", "rating")):
-        values = {j.value for j in judgements if j.kind == kind}
-        if len(values) == 1 and all(j.kind == kind for j in judgements):
-            raise InvalidData(
-                column,
-                values.pop(),
-                f"all {len(judgements)} rows have this value, so there is nothing to learn",
-                "Give data in which it differs",
-            )
-
-
-def _standardise_ratings(split: Split) -> Split:
-    ratings = np.array([j.value for j in split.train if j.kind == "rating"])
-    if not len(ratings) or ratings.std() == 0:
-        return split
-    mean, std = float(ratings.mean()), float(ratings.std())
-    return Split(
-        *(
-            [
-                dataclasses.replace(j, value=(j.value - mean) / std) if j.kind == "rating" else j
-                for j in part
-            ]
-            for part in split
-        )
-    )
+def _some(sequences: list[list[int]], seed: int) -> list[list[int]]:
+    """At most `SCALE_SEQUENCES` of them, drawn at random."""
+    if len(sequences) <= SCALE_SEQUENCES:
+        return sequences
+    drawn = np.random.default_rng(seed).choice(len(sequences), SCALE_SEQUENCES, replace=False)
+    return [sequences[i] for i in drawn]
 
 
 def _starting_point(

@@ -1,0 +1,81 @@
+"""Feedback parted into what is learned from, what chooses the epoch and what judges the result."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from rlhf_gym.core.data import hold_out
+from rlhf_gym.core.errors import InvalidData
+from rlhf_gym.core.supervised.preference_data import Judgement, read_judgements
+
+if TYPE_CHECKING:
+    from rlhf_gym.core.supervised.reward_model import RewardModelConfig
+
+
+class Split(NamedTuple):
+    """Judgements by their use; no prompt is in two of them."""
+
+    train: list[Judgement]
+    validation: list[Judgement]
+    held_out: list[Judgement]
+
+
+def split_judgements(config: RewardModelConfig) -> Split:
+    """Read the feedback and part it, so that a prompt is on one side only.
+
+    Ratings are brought to mean 0, deviation 1 of the training ratings, the scale of a fresh head.
+
+    Raises:
+        InvalidData: rows that are no feedback; thumbs that all point the same way, as the first
+            rows of a file sorted by label do; ratings that are all equal.
+    """
+    judgements = [j for path in config.data for j in read_judgements(path, columns=config.columns)]
+    if config.limit is not None and config.limit < len(judgements):
+        # The first rows of a sorted file would all be of one label.
+        rng = np.random.default_rng(config.seed)
+        drawn = rng.choice(len(judgements), config.limit, replace=False)
+        judgements = [judgements[i] for i in sorted(drawn)]
+    by_prompt = partial(hold_out, seed=config.seed, key=lambda judged: judged.group)
+    if config.held_out_data:
+        held = [
+            j
+            for path in config.held_out_data
+            for j in read_judgements(path, columns=config.columns)
+        ]
+    else:
+        judgements, held = by_prompt(judgements, config.held_out)
+    train, validation = by_prompt(judgements, config.validation)
+    _check_informative(train)
+    return _standardise_ratings(Split(train, validation, held))
+
+
+def _check_informative(judgements: list[Judgement]) -> None:
+    for kind, column in (("thumbs", "label"), ("rating", "rating")):
+        values = {j.value for j in judgements if j.kind == kind}
+        if len(values) == 1 and all(j.kind == kind for j in judgements):
+            raise InvalidData(
+                column,
+                values.pop(),
+                f"all {len(judgements)} rows have this value, so there is nothing to learn",
+                "Give data in which it differs",
+            )
+
+
+def _standardise_ratings(split: Split) -> Split:
+    ratings = np.array([j.value for j in split.train if j.kind == "rating"])
+    if not len(ratings) or ratings.std() == 0:
+        return split
+    mean, std = float(ratings.mean()), float(ratings.std())
+    return Split(
+        *(
+            [
+                dataclasses.replace(j, value=(j.value - mean) / std) if j.kind == "rating" else j
+                for j in part
+            ]
+            for part in split
+        )
+    )
