@@ -113,25 +113,26 @@ def _own_task(config: EnvironmentConfig) -> VectorEnv:
     assert config.model is not None
     assert config.prompts is not None
     reference, tokenizer = load_for_training(config.model, end_token=config.end_token)
-    if config.reward is None:
+    if config.reward is None and config.gold is None:
         raise InvalidArgument(
             "reward",
             None,
-            "a model of your own needs a reward",
+            "a model of your own needs something that judges it",
             "Add --reward DIRECTORY of a reward model, or --reward module:function",
         )
-    penalty = KLPenalty(
-        reference,
-        kl_controller(config.kl_coef, config.kl_target),
-        estimator=config.kl_estimator or "k1",
-        placement=config.kl_placement or "token",
-    )
+    reward = None
+    if config.reward is not None:
+        reward = load_reward(config.reward, "reward") - KLPenalty(
+            reference,
+            kl_controller(config.kl_coef, config.kl_target),
+            estimator=config.kl_estimator or "k1",
+            placement=config.kl_placement or "token",
+        )
+    renamed = {config.prompt_column: "prompt"} if config.prompt_column != "prompt" else None
     return TextGenerationVectorEnv(
-        read_records(
-            config.prompts, columns={config.prompt_column: "prompt"}, required=("prompt",)
-        ),
+        read_records(config.prompts, columns=renamed, required=("prompt",)),
         tokenizer,
-        reward=load_reward(config.reward, "reward") - penalty,
+        reward=reward,
         gold=None if config.gold is None else load_reward(config.gold, "gold"),
         reference=reference,
         num_envs=config.num_envs,

@@ -89,6 +89,10 @@ def train(config: TrainConfig) -> TrainResult:
     check_writable(folder)
     agent_class = AGENTS.load(config.agent)
     env = make_environment(config.environment)
+    if env.unwrapped.reward is None:  # type: ignore[attr-defined]
+        raise InvalidArgument(
+            "reward", None, "there is nothing to learn from", "Add --reward DIRECTORY or function"
+        )
     write_json(folder / "config.json", config)
     checkpoints = folder / "checkpoints"
     newest = newest_checkpoint(checkpoints) if config.resume else None

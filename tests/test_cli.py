@@ -1,0 +1,80 @@
+"""The command line: every command loads, mistakes end with their message, help comes at once."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tyro
+
+from rlhf_gym import cli
+from rlhf_gym.core.command import Command
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_flags_with_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = cli.COMMANDS.load(name)
+    assert isinstance(command, Command)
+    with pytest.raises(SystemExit) as end:
+        tyro.cli(command.config, prog=name, args=["--help"])
+    assert end.value.code == 0
+    assert name in capsys.readouterr().out
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["--help"])
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in cli.COMMANDS)
+
+
+def test_help_needs_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys; from rlhf_gym.cli import main; main(['--help']); main(['list']);"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert run.returncode == 0
+
+
+def test_list_shows_environments_agents_and_rewards(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["list"])
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("rlhf_gym/Exact-v0", "ppo", "reward_model"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "Did you mean 'train'"),
+        (["train", "--env", "rlhf_gym/Exat-v0"], "env="),
+        (["train", "--kl-coef", "-1"], "kl_coef=-1.0"),
+        (["train", "--agent", "pppo"], "agent='pppo'"),
+        (["train", "--model", "somewhere"], "prompts=None"),
+        (["train", "--prompts", "somewhere"], "model=None"),
+        (["pretrain", "--corpus", "no/such/file.txt", "--output", "{tmp}/lm"], "no/such/file.txt"),
+        (["study", "nonsense"], "study='nonsense'"),
+    ],
+)
+def test_mistakes_end_with_their_message_and_status_2(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [argument.format(tmp=tmp_path) for argument in arguments]
+    if given[0] == "train":
+        given += ["--output", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as end:
+        cli.main(given)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err.replace("\n", "")
+
+
+def test_a_folder_without_permission_is_refused_before_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "file"
+    taken.write_text("not a folder")
+    started = time.perf_counter()
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--env", "rlhf_gym/Exact-v0", "--output", str(taken / "run")])
+    assert time.perf_counter() - started < 30
+    assert "FolderNotWritable" in capsys.readouterr().err
