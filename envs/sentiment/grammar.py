@@ -22,6 +22,10 @@ from rlhf_gym.envs.sentiment import lexicon
 from rlhf_gym.envs.sentiment.lexicon import Verb
 
 Weighted = tuple[tuple[int, str], ...]
+"""(weight, template) pairs."""
+
+CONSISTENCY = 0.92
+"""Probability that a sentence takes the side of its review."""
 
 CLAUSES: Weighted = (
     (12, "the {aspect} {be} {adj}"),
@@ -224,7 +228,7 @@ class _Writer:
         goal = rng.randint(longest // 3, longest * 4 // 5)
         body: list[str] = []
         while sum(len(words(sentence)) for sentence in body) < goal:
-            polarity = stance if rng.random() < 0.85 else -stance
+            polarity = stance if rng.random() < CONSISTENCY else -stance
             body.append(self.sentence(polarity))
         if rng.random() < 0.25:
             body.append(

@@ -32,68 +32,50 @@ def _graded(*grades: tuple[float, str]) -> dict[str, float]:
 
 # Adjectives and how much they say, in [-1, 1].
 GOOD_ADJECTIVES = _graded(
-    (
-        0.5,
-        "good, fine, fresh, warm, funny, pleasant, lively, tasteful, smart, enjoyable, solid, "
-        "tender",
-    ),
-    (0.7, "clever, charming, witty, sharp, elegant, touching, subtle, rich, convincing, inventive"),
-    (0.7, "graceful, memorable, satisfying, beautiful, moving, gripping, thrilling, inspired"),
-    (0.9, "great, wonderful, powerful, delightful, excellent, haunting, splendid"),
-    (1.0, "brilliant, superb, stunning, perfect, magnificent"),
+    (0.5, "good, fine, fresh, warm, funny, smart, enjoyable"),
+    (0.7, "clever, charming, witty, elegant, touching, memorable, beautiful, moving, gripping"),
+    (0.9, "great, wonderful, powerful, delightful, excellent"),
+    (1.0, "brilliant, superb, stunning, perfect"),
 )
 BAD_ADJECTIVES = _graded(
-    (-0.5, "bad, weak, flat, thin, silly, stale, bland, cheap, loud, poor, uneven, cold"),
-    (-0.7, "dull, boring, clumsy, predictable, shallow, messy, lazy, hollow, wooden, sloppy"),
-    (-0.7, "tedious, forgettable, confusing, lifeless, annoying, contrived, disappointing, ugly"),
-    (-0.9, "pointless, dreary, painful, ridiculous, tiresome, pretentious, unbearable"),
-    (-1.0, "awful, terrible, dreadful, horrible, atrocious"),
+    (-0.5, "bad, weak, flat, silly, stale, bland, cheap, poor"),
+    (-0.7, "dull, boring, clumsy, predictable, shallow, messy, tedious, forgettable, confusing"),
+    (-0.9, "pointless, painful, ridiculous, tiresome"),
+    (-1.0, "awful, terrible, dreadful, horrible"),
 )
-COMPARATIVES = {"better": 0.6, "funnier": 0.6, "richer": 0.6, "sharper": 0.6, "stronger": 0.6} | {
+COMPARATIVES = {"better": 0.6, "funnier": 0.6, "richer": 0.6} | {
     "worse": -0.6,
     "weaker": -0.6,
     "duller": -0.6,
-    "sillier": -0.6,
-    "flatter": -0.6,
 }
 
 # "a triumph", "a mess"
-GOOD_NOUNS = _graded(
-    (0.7, "delight, joy, pleasure, success"), (1.0, "masterpiece, triumph, gem, treasure")
-)
-BAD_NOUNS = _graded(
-    (-0.7, "mess, letdown, disappointment, chore"), (-1.0, "disaster, failure, insult, nightmare")
-)
+GOOD_NOUNS = _graded((0.7, "delight, success"), (1.0, "masterpiece, triumph"))
+BAD_NOUNS = _graded((-0.7, "mess, disappointment"), (-1.0, "disaster, failure"))
 
 # "the ending shines", "the jokes fail"
 GOOD_INTRANSITIVES = _verbs(
-    "work/works/worked, shine/shines/shone, sparkle/sparkles/sparkled, succeed/succeeds/succeeded, "
-    "soar/soars/soared, glow/glows/glowed"
+    "work/works/worked, shine/shines/shone, sparkle/sparkles/sparkled, succeed/succeeds/succeeded"
 )
 BAD_INTRANSITIVES = _verbs(
-    "fail/fails/failed, drag/drags/dragged, stumble/stumbles/stumbled, "
-    "collapse/collapses/collapsed, "
-    "sink/sinks/sank, disappoint/disappoints/disappointed"
+    "fail/fails/failed, drag/drags/dragged, stumble/stumbles/stumbled, collapse/collapses/collapsed"
 )
 # "the score moved me", "the pacing bored me"
 GOOD_AFFECTS = _verbs(
-    "move/moves/moved, charm/charms/charmed, impress/impresses/impressed, thrill/thrills/thrilled, "
-    "amuse/amuses/amused, touch/touches/touched"
+    "move/moves/moved, charm/charms/charmed, impress/impresses/impressed, amuse/amuses/amused"
 )
 BAD_AFFECTS = _verbs(
-    "bore/bores/bored, annoy/annoys/annoyed, confuse/confuses/confused, tire/tires/tired, "
-    "irritate/irritates/irritated, exhaust/exhausts/exhausted"
+    "bore/bores/bored, annoy/annoys/annoyed, confuse/confuses/confused, tire/tires/tired"
 )
 # "i loved the songs", "i hated the dialogue"
 GOOD_ATTITUDES = _verbs(
-    "love/loves/loved, like/likes/liked, enjoy/enjoys/enjoyed, admire/admires/admired, "
-    "adore/adores/adored, appreciate/appreciates/appreciated"
+    "love/loves/loved, like/likes/liked, enjoy/enjoys/enjoyed, admire/admires/admired"
 )
 BAD_ATTITUDES = _verbs(
     "hate/hates/hated, dislike/dislikes/disliked, resent/resents/resented, "
-    "despise/despises/despised, loathe/loathes/loathed"
+    "despise/despises/despised"
 )
-MILD_VERBS = frozenset({"work", "like", "amuse", "touch", "dislike", "tire", "disappoint"})
+MILD_VERBS = frozenset({"work", "like", "amuse", "dislike", "tire"})
 
 LINKING_VERBS = _verbs(
     "feel/feels/felt, seem/seems/seemed, look/looks/looked, remain/remains/remained, "

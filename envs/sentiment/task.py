@@ -35,7 +35,7 @@ class SentimentVectorEnv(TextGenerationVectorEnv):
 
     ## Description
     A small language model, pretrained and fine-tuned on reviews from a seeded generator of ours
-    (about 550 words), continues the opening of a review. It writes as many pans as praises. A
+    (about 470 words), continues the opening of a review. It writes as many pans as praises. A
     reward model, trained on the model's own samples ranked by an oracle, scores what was written;
     the oracle's own opinion is reported as gold. The reward model is imperfect: pressed hard, the
     two part.

@@ -76,11 +76,18 @@ def test_the_judge_pays_what_the_environment_pays(env):
             assert sum(rewards) == pytest.approx(totals[prompt, index].item(), abs=1e-6)
 
 
-def test_return_of_an_episode_is_reward_minus_kl(env):
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_return_of_an_episode_is_reward_minus_kl(temperature):
     # A policy that says it drew every token with probability 1/2: KL = sum of log 1/2 - log pi_ref.
     channel = LogProbChannel()
-    vector = ExactVectorEnv(num_envs=1, channel=channel, kl_coef=0.2, autoreset_mode="Disabled")
-    judge = env.judge
+    vector = ExactVectorEnv(
+        num_envs=1,
+        channel=channel,
+        kl_coef=0.2,
+        temperature=temperature,
+        autoreset_mode="Disabled",
+    )
+    judge = vector.judge
     rows, lengths = judge.tree.responses()
     rewards, log_reference = judge.tree.along(judge.rewards), judge.tree.along(judge.reference)
     for index in (0, 3, 40, 800, 3000):

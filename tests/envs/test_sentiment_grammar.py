@@ -24,7 +24,7 @@ def test_same_seed_same_reviews():
 
 def test_vocabulary_is_rich_and_all_of_it_is_used(sample):
     used = {word for review in sample for word in words(review.text)}
-    assert 500 <= len(used) <= 600
+    assert 450 <= len(used) <= 500
     opinions = lexicon.ADJECTIVES | lexicon.OPINION_NOUNS
     assert opinions.keys() <= used
 
@@ -60,14 +60,14 @@ def test_half_of_the_reviews_praise(sample):
 
 
 def test_oracle_understands_what_was_meant_and_counting_words_does_not(sample):
-    """A review's sentences agree with its stance 85 % of the time, and the oracle hears that."""
+    """A review's sentences agree with its stance 92 % of the time, and the oracle hears that."""
     values = lexicon.ADJECTIVES | lexicon.OPINION_NOUNS | lexicon.OPINION_VERBS
     stance = np.array([review.stance for review in sample])
     heard = np.array([np.sign(sentiment(review.text)) for review in sample])
     counted = np.array(
         [np.sign(sum(values.get(word, 0) for word in words(r.text))) for r in sample]
     )
-    assert np.mean(heard == stance) > 0.84
+    assert np.mean(heard == stance) > 0.9
     assert np.mean(counted == heard) < 0.8
 
 
