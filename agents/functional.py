@@ -162,8 +162,9 @@ class _LogProbsAndEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         log_probs = legal_logits(logits.float(), rules, mask)
         log_probs -= log_probs.logsumexp(-1, keepdim=True)
-        # entr(p) = -p log p with entr(0) = 0: illegal tokens count nothing.
-        entropy = torch.special.entr(log_probs.exp()).sum(-1)
+        # 0 log 0 = 0: what is illegal gets a finite log-probability first.
+        finite = log_probs.clamp_min(torch.finfo(log_probs.dtype).min)
+        entropy = -torch.linalg.vecdot(log_probs.exp(), finite)
         ctx.save_for_backward(log_probs, actions, entropy)
         ctx.temperature = rules.temperature
         ctx.model_vocab = logits.shape[-1]

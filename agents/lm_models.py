@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.activations import NewGELUActivation
 
+from rlhf_gym.agents.cpu_kernels import GeluTanh
 from rlhf_gym.agents.packed_forward import PackedRows, packed_trunk
 from rlhf_gym.core.decoding.base import left_justified
 from rlhf_gym.core.errors import InvalidArgument
@@ -153,7 +154,7 @@ def _fuse_gelu(model: nn.Module) -> None:
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
-                setattr(module, name, nn.GELU(approximate="tanh"))
+                setattr(module, name, GeluTanh())
 
 
 def _from_config(auto_class: Any, config: PretrainedConfig) -> PreTrainedModel:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from rlhf_gym.agents.cpu_kernels import is_short, short_causal_attention
 from rlhf_gym.core.decoding.gpt2 import GPT2Trunk, gpt2_trunk
 from rlhf_gym.core.decoding.llama import LlamaTrunk, llama_trunk
 
@@ -76,17 +77,11 @@ class PackedRows(NamedTuple):
         if not is_full:
             # Padding stands behind its row, where causal attention never looks.
             qkv = qkv.new_zeros(slots, qkv.shape[-1]).index_copy(0, self.slots, qkv)
-        grid = qkv.view(self.rows, self.width, heads + 2 * key_value_heads, -1).transpose(1, 2)
-        queries, keys, values = torch.split(grid, [heads, key_value_heads, key_value_heads], dim=1)
-        mixed: Tensor = scaled_dot_product_attention(
-            queries,
-            keys,
-            values,
-            is_causal=True,
-            scale=scale,
-            enable_gqa=heads != key_value_heads,
-        )
-        mixed = mixed.transpose(1, 2).reshape(slots, -1)
+        grid = qkv.view(self.rows, self.width, -1)
+        if heads == key_value_heads and is_short(grid):
+            mixed = short_causal_attention(grid, heads, scale).view(slots, -1)
+        else:
+            mixed = _fused_attention(grid, heads, key_value_heads, scale).reshape(slots, -1)
         return mixed if is_full else mixed.index_select(0, self.slots)
 
 
@@ -152,6 +147,17 @@ def packed_trunk(trunk: nn.Module) -> PackedTrunk | None:
     """The packed pass of a trunk, or None for a family without one."""
     reader = gpt2_trunk(trunk) or llama_trunk(trunk)
     return None if reader is None else PackedTrunk(trunk, reader)
+
+
+def _fused_attention(grid: Tensor, heads: int, key_value_heads: int, scale: float) -> Tensor:
+    """torch's causal attention; arguments as in `PackedRows.attend`, but in rows."""
+    rows, width, _ = grid.shape
+    split = grid.view(rows, width, heads + 2 * key_value_heads, -1).transpose(1, 2)
+    queries, keys, values = torch.split(split, [heads, key_value_heads, key_value_heads], dim=1)
+    mixed: Tensor = scaled_dot_product_attention(
+        queries, keys, values, is_causal=True, scale=scale, enable_gqa=heads != key_value_heads
+    )
+    return mixed.transpose(1, 2)
 
 
 def _rotate(projected: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
