@@ -217,7 +217,7 @@ def _complete_batch(
     lengths = torch.full(shape[:1], max_new_tokens, device=device)
     stopped = torch.zeros(shape[:1], dtype=torch.bool, device=device)
     is_stop = torch.zeros(rules.vocab_size, dtype=torch.bool, device=device)
-    is_stop[list(rules.stop_ids)] = True
+    is_stop[torch.tensor(rules.stop_ids, dtype=torch.long, device=device)] = True
 
     # Rows still in the batch: their numbers, and what they have written so far.
     alive = torch.arange(len(input_ids), device=device)

@@ -39,7 +39,7 @@ def sample_tokens(legal_logits: Tensor, generator: torch.Generator) -> tuple[Ten
     tokens = _inverse_cdf(probs, generator)
     if probs.device.type != "cpu":
         tokens = _repair_impossible(tokens, probs)
-    return tokens.squeeze(-1), _log_probs_of(probs, tokens)
+    return tokens.squeeze(-1), probs.gather(-1, tokens).squeeze(-1).log()
 
 
 def greedy_tokens(legal_logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,22 +56,21 @@ def greedy_tokens(legal_logits: Tensor) -> tuple[Tensor, Tensor]:
         InvalidArgument: a row holds a NaN or no legal token at all.
     """
     probs = legal_logits.softmax(-1, dtype=torch.float32)
-    tokens = probs.argmax(-1, keepdim=True)
-    return tokens.squeeze(-1), _log_probs_of(probs, tokens)
+    best, tokens = probs.max(-1)
+    _check_numbers(best)
+    return tokens, best.log()
 
 
-def _log_probs_of(probs: Tensor, tokens: Tensor) -> Tensor:
-    """Log-probabilities of the chosen tokens, shape (batch,), checked to be numbers."""
-    log_probs = probs.gather(-1, tokens).squeeze(-1).log()
+def _check_numbers(by_row: Tensor) -> None:
+    """Refuse rows that have no distribution: their probabilities are NaN."""
     # One sum is enough: it is not finite as soon as one of the rows is not.
-    if not math.isfinite(log_probs.sum().item()):
+    if not math.isfinite(by_row.sum().item()):
         raise InvalidArgument(
             "legal_logits",
-            tuple(probs.shape),
-            "a row holds a NaN or has no legal token left",
+            by_row.isfinite().logical_not().nonzero().squeeze(-1).tolist(),
+            "these rows hold a NaN or have no legal token left",
             "Look for a model that diverged, or an action mask that forbids everything",
         )
-    return log_probs
 
 
 def _inverse_cdf(weights: Tensor, generator: torch.Generator) -> Tensor:
@@ -89,16 +88,20 @@ def _inverse_cdf(weights: Tensor, generator: torch.Generator) -> Tensor:
     """
     rows, vocab = weights.shape
     if vocab <= UNFOLDED:
-        return _search(weights.cumsum(-1), _uniforms(1, rows, generator, weights.device)[0])
+        cdf = weights.cumsum(-1)
+        _check_numbers(cdf[:, -1])
+        return _search(cdf, _uniforms(1, rows, generator, weights.device)[0])
     lines = 1 << (math.isqrt(vocab).bit_length() - 1)
     columns = vocab // lines
     rest = vocab - lines * columns
     folded = weights[:, : vocab - rest].view(rows, lines, columns)
     column_weights = folded.sum(1)
     column_weights[:, :rest] += weights[:, vocab - rest :]
+    cdf = column_weights.cumsum(-1)
+    _check_numbers(cdf[:, -1])
 
     first, second = _uniforms(2, rows, generator, weights.device)
-    column = _search(column_weights.cumsum(-1), first)
+    column = _search(cdf, first)
     inside = folded.gather(2, column.unsqueeze(1).expand(-1, lines, -1)).squeeze(2)
     if rest:  # a last line that only the first columns have
         last = weights.gather(1, (column + lines * columns).clamp_max_(vocab - 1))

@@ -102,14 +102,14 @@ def check_prompts(input_ids: Tensor, attention_mask: Tensor) -> None:
     """Refuse prompts that a decoder would silently misread.
 
     Raises:
-        InvalidPrompt: no column, shapes that differ, or a last column that is padding.
+        InvalidPrompt: no row or column, shapes that differ, or a last column that is padding.
     """
-    if input_ids.ndim != 2 or input_ids.shape[1] == 0 or input_ids.shape != attention_mask.shape:
+    if input_ids.ndim != 2 or input_ids.numel() == 0 or input_ids.shape != attention_mask.shape:
         raise InvalidPrompt(
             "input_ids",
             tuple(input_ids.shape),
             f"with an attention_mask of {tuple(attention_mask.shape)}, not two equal (rows, width)",
-            "Give ids and mask of one shape, with at least one token per prompt",
+            "Give ids and mask of one shape, with at least one prompt of at least one token",
         )
     if not bool(attention_mask[:, -1].all()):
         raise InvalidPrompt(

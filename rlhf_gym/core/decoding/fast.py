@@ -166,7 +166,8 @@ class FastDecoder:
     def logits(self, hidden: Tensor) -> Tensor:
         """The model's head; see `Decoder.logits`."""
         head = self._head or affine_map([self._head_layer])
-        return head(hidden.reshape(-1, hidden.shape[-1])).view(*hidden.shape[:-1], -1)
+        logits = head(hidden.reshape(-1, hidden.shape[-1]))
+        return logits.view(*hidden.shape[:-1], logits.shape[-1])
 
     def hidden_sequence(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Teacher-forced hidden states; see `Decoder.hidden_sequence`."""
