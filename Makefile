@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 WORKERS ?= 2
 
-.PHONY: install demo test lint types wheel studies bench bench-trl assets clean
+.PHONY: install demo test slow lint types wheel studies bench bench-trl assets clean
 
 install: $(VENV)/.installed
 
@@ -33,8 +33,20 @@ types: install
 wheel: install
 	$(BIN)/python -m build --wheel --outdir dist .
 
+# Remake the models that come with the package.
 assets: install
-	$(BIN)/rlhf-gym build-assets
+	$(BIN)/rlhf-gym build-assets --install
+
+# The published figures. All but the first read real data from the folder $RLHF_GYM_DATA.
+studies: install
+	$(BIN)/rlhf-gym study exact
+	$(BIN)/rlhf-gym study reviews
+	$(BIN)/rlhf-gym study stories
+	$(BIN)/rlhf-gym study human-preferences
+
+# Tests that take minutes each.
+slow: install
+	$(BIN)/python -m pytest -m slow
 
 bench: install
 	$(BIN)/rlhf-gym bench

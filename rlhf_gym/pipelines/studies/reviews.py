@@ -40,7 +40,7 @@ BUDGET = 32
 """Tokens of a response."""
 CONTEXT = 160
 KL_COEF = 0.1
-TIMESTEPS = 250_000
+TIMESTEPS = 150_000
 SETTINGS = {"learning_rate": 1e-4, "episodes_per_update": 128, "minibatches": 4, "epochs": 4}
 HELD_OUT_PROMPTS = 1000
 
