@@ -33,8 +33,9 @@ def check_actions(actions: Any, num_envs: int, vocab_size: int) -> IntArray:
             f"Give integers of shape ({num_envs},)",
         )
     tokens = tokens.astype(np.int64, copy=False)
-    # One comparison finds both ends: a negative number is a huge unsigned one.
-    if int(tokens.view(np.uint64).max()) >= vocab_size:
+    # As a list: NumPy's reductions take several times as long when a model has emptied the caches.
+    numbers = tokens.tolist()
+    if min(numbers) < 0 or max(numbers) >= vocab_size:
         row = int(np.flatnonzero((tokens < 0) | (tokens >= vocab_size))[0])
         raise InvalidAction(
             f"actions[{row}]",

@@ -62,7 +62,6 @@ class TextEngine:
 
     Attributes:
         responses: prompt and response of every row.
-        all_live: True if an episode is running in every row.
         episodes_seen: episodes that have ended.
     """
 
@@ -90,9 +89,8 @@ class TextEngine:
         self._stepwise = Stepwise(self.responses, masks, ledger, max_bytes=max_bytes, device=device)
         self._stops = np.zeros(masks.rules.vocab_size, dtype=np.bool_)
         self._stops[list(masks.rules.stop_ids)] = True
-        self._all_rows = np.arange(num_envs)
+        self._stop_ids = frozenset(masks.rules.stop_ids)
         self._last_length = max_response_tokens - 1
-        self.all_live = False
         self.episodes_seen = 0
 
     def begin(
@@ -111,11 +109,8 @@ class TextEngine:
         self.responses.begin(rows, index, ids, mask)
         if self._stepwise.is_needed:
             self._stepwise.begin(rows)
-        self.all_live = bool(self.responses.live.all())
 
-    def write(
-        self, tokens: IntArray, record: SampledActions | None
-    ) -> tuple[BoolArray, FloatArray]:
+    def write(self, tokens: IntArray, record: SampledActions | None) -> tuple[IntArray, FloatArray]:
         """Append one token to every live row.
 
         Args:
@@ -123,31 +118,24 @@ class TextEngine:
             record: what the policy wrote about them.
 
         Returns:
-            Which episodes this ends, shape (num_envs,), and what stepwise terms pay, shape
+            The rows whose episodes this ends, shape (k,), and what stepwise terms pay, shape
             (num_envs,).
         """
-        responses = self.responses
-        log_probs = None if record is None else record.log_probs
-        ended = self._stops[tokens] | (responses.lengths >= self._last_length)
-        rows = self._all_rows
-        if not self.all_live:
-            ended &= responses.live
-            rows = np.flatnonzero(responses.live)
+        ending = self._ending_rows(tokens)
         rewards = np.zeros(len(tokens))
         if self._stepwise.is_needed:
+            rows = self.responses.live_rows
+            ended = np.zeros(len(tokens), dtype=np.bool_)
+            ended[ending] = True
             rewards[rows] = self._stepwise.observe(rows, tokens, ended[rows], record)
-        if self.all_live:
-            responses.append(tokens, log_probs)
-        else:
-            responses.append_at(rows, tokens, log_probs)
-        return ended, rewards
+        self.responses.append(tokens, None if record is None else record.log_probs)
+        return ending, rewards
 
     def end(self, rows: IntArray) -> Ending:
         """Score the episodes that have ended in some rows, shape (k,), all in one batch."""
         responses = self.responses
         # First of all: should a reward raise, nothing is written behind the end of these rows.
-        responses.live[rows] = False
-        self.all_live = False
+        responses.close(rows)
         lengths, index = responses.lengths[rows], responses.prompt_index[rows]
         last = responses.ids[rows, responses.prompt_width + lengths - 1]
         stopped = self._stops[last]
@@ -200,7 +188,16 @@ class TextEngine:
         self._stepwise.load_state_dict(state["stepwise"])
         self.ledger.load_state_dict(state["ledger"])
         self.episodes_seen = int(state["episodes_seen"])
-        self.all_live = bool(self.responses.live.all())
+
+    def _ending_rows(self, tokens: IntArray) -> IntArray:
+        """Rows whose episode ends with this token, shape (k,)."""
+        length = self.responses.even_length
+        in_budget = length is not None and length < self._last_length
+        # Nearly every step; a set is quicker than NumPy's reductions when caches are cold.
+        if in_budget and self._stop_ids.isdisjoint(tokens.tolist()):
+            return np.empty(0, dtype=np.int64)
+        ended = self._stops[tokens] | (self.responses.lengths >= self._last_length)
+        return np.flatnonzero(ended & self.responses.live)
 
     def _episodes(self, rows: IntArray, stopped: BoolArray) -> Episodes:
         responses = self.responses

@@ -17,8 +17,10 @@ IntArray = NDArray[np.int64]
 class Responses:
     """Prompt and response of every row, and what the policy wrote about its tokens.
 
-    All arrays are allocated once. A step writes one column per row through flat views, so its cost
-    does not grow with the response. (Kept views would be cut off by deepcopy and pickle.)
+    All arrays are allocated once, and a step writes one column. After a model's pass every cache is
+    cold, and then NumPy's arithmetic on even a few numbers takes longer than all of the writing. So
+    while the rows are equally long, as they are until the first one ends, their length is a Python
+    number and a step is plain copies.
 
     Args:
         num_envs: rows.
@@ -28,8 +30,9 @@ class Responses:
 
     Attributes:
         ids, mask: shape (rows, prompt_width + max_response_tokens), int64 and int8.
-        lengths: response tokens so far, shape (rows,).
         live: True where an episode is running, shape (rows,).
+        live_rows: the numbers of those rows, ascending.
+        even_length: response tokens of every row if all are live and equally long, else None.
         prompt_index: which prompt each row answers, shape (rows,).
         log_probs: log pi of each response token in nats, NaN where unknown, shape (rows, time).
     """
@@ -43,13 +46,27 @@ class Responses:
         width = prompt_width + max_response_tokens
         self.ids = np.full((num_envs, width), pad_id, dtype=np.int64)
         self.mask = np.zeros((num_envs, width), dtype=np.int8)
-        self.lengths = np.zeros(num_envs, dtype=np.int64)
+        self._lengths = np.zeros(num_envs, dtype=np.int64)
         self.live = np.zeros(num_envs, dtype=np.bool_)
+        self.live_rows = np.flatnonzero(self.live)
+        self.even_length: int | None = None
         self.prompt_index = np.zeros(num_envs, dtype=np.int64)
         self.log_probs = np.full((num_envs, max_response_tokens), np.nan, dtype=np.float32)
-        rows = np.arange(num_envs)
-        self._first_column = rows * width + prompt_width
-        self._first_log_prob = rows * max_response_tokens
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> IntArray:
+        """Response tokens so far, shape (rows,); a copy."""
+        if self.even_length is not None:
+            return np.full(len(self), self.even_length)
+        return self._lengths.copy()
+
+    @property
+    def all_live(self) -> bool:
+        """True if an episode is running in every row."""
+        return len(self.live_rows) == len(self)
 
     def begin(
         self, rows: IntArray, prompt_index: IntArray, ids: IntArray, mask: NDArray[np.int8]
@@ -59,40 +76,40 @@ class Responses:
         self.ids[rows, self.prompt_width :] = self._pad_id
         self.mask[rows, : self.prompt_width] = mask
         self.mask[rows, self.prompt_width :] = 0
-        self.lengths[rows] = 0
-        self.live[rows] = True
         self.prompt_index[rows] = prompt_index
         self.log_probs[rows] = np.nan
+        self._set(rows, live=True, length=0)
+
+    def close(self, rows: IntArray) -> None:
+        """End the episodes of some rows, shape (k,); what they wrote stays until `begin`."""
+        self._set(rows, live=False)
 
     def append(self, tokens: IntArray, log_probs: Tensor | None) -> None:
-        """Write one token in every row; every row must be live.
+        """Write one token in every live row.
 
         Args:
-            tokens: shape (rows,).
-            log_probs: log pi of each, shape (rows,), or None if nobody wrote them.
+            tokens: shape (num_envs,); what stands in other rows is ignored.
+            log_probs: log pi of each, shape (num_envs,), or None if nobody wrote them.
         """
-        at = self._first_column + self.lengths
-        self.ids.reshape(-1)[at] = tokens
-        self.mask.reshape(-1)[at] = 1
+        if self.even_length is not None:
+            column = self.prompt_width + self.even_length
+            self.ids[:, column] = tokens
+            self.mask[:, column] = 1
+            if log_probs is not None:
+                self.log_probs[:, self.even_length] = log_probs.numpy()
+            self.even_length += 1
+            return
+        rows, lengths = self.live_rows, self._lengths[self.live_rows]
+        columns = self.prompt_width + lengths
+        self.ids[rows, columns] = tokens[rows]
+        self.mask[rows, columns] = 1
         if log_probs is not None:
-            at = self._first_log_prob + self.lengths
-            self.log_probs.reshape(-1)[at] = log_probs.numpy()
-        self.lengths += 1
-
-    def append_at(self, rows: IntArray, tokens: IntArray, log_probs: Tensor | None) -> None:
-        """`append` for some rows, shape (k,); `tokens` and `log_probs` are of all rows."""
-        lengths = self.lengths[rows]
-        at = self._first_column[rows] + lengths
-        self.ids.reshape(-1)[at] = tokens[rows]
-        self.mask.reshape(-1)[at] = 1
-        if log_probs is not None:
-            at = self._first_log_prob[rows] + lengths
-            self.log_probs.reshape(-1)[at] = log_probs.numpy()[rows]
-        self.lengths[rows] += 1
+            self.log_probs[rows, lengths] = log_probs.numpy()[rows]
+        self._lengths[rows] += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of all arrays."""
-        return {name: getattr(self, name).copy() for name in self._arrays}
+        return {name: getattr(self, name).copy() for name in _SAVED}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave.
@@ -100,15 +117,31 @@ class Responses:
         Raises:
             InvalidCheckpoint: the state is of another number of rows or another width.
         """
-        for name in self._arrays:
-            array, saved = getattr(self, name), np.asarray(state[name])
-            if saved.shape != array.shape:
+        for name in _SAVED:
+            shape, saved = getattr(self, name).shape, np.asarray(state[name])
+            if saved.shape != shape:
                 raise InvalidCheckpoint(
                     name,
                     saved.shape,
-                    f"the environment has {array.shape}",
+                    f"the environment has {shape}",
                     "Resume with the num_envs, prompts and max_response_tokens of the saved run",
                 )
-            array[...] = saved
+        for name in ("ids", "mask", "live", "prompt_index", "log_probs"):
+            getattr(self, name)[...] = state[name]
+        self._lengths[...] = state["lengths"]
+        self.even_length = None
+        self._set(np.empty(0, dtype=np.int64), live=True)
 
-    _arrays = ("ids", "mask", "lengths", "live", "prompt_index", "log_probs")
+    def _set(self, rows: IntArray, *, live: bool, length: int | None = None) -> None:
+        """Change which rows are live, and how long they are."""
+        self._lengths = self.lengths
+        self.live[rows] = live
+        if length is not None:
+            self._lengths[rows] = length
+        self.live_rows = np.flatnonzero(self.live)
+        first = int(self._lengths[0])
+        even = self.all_live and bool((self._lengths == first).all())
+        self.even_length = first if even else None
+
+
+_SAVED = ("ids", "mask", "lengths", "live", "prompt_index", "log_probs")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 Info = dict[str, Any]
+IntArray = NDArray[np.int64]
 StepReturn = tuple[Observation, FloatArray, BoolArray, BoolArray, Info]
 
 
@@ -194,6 +195,7 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             device=self.device,
         )
         self._started = False
+        self._everywhere = np.ones(self.num_envs, dtype=np.bool_)
         self._observations = Observations(observation, self._engine.responses, self.rules)
         self.single_observation_space = self._observations.single_space
         self.observation_space = self._observations.space
@@ -244,30 +246,24 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             EpisodeEnded: before the first reset, or in DISABLED mode after all episodes have ended.
             InvalidReward: a reward that is not finite, or of the wrong shape.
         """
+        self._check_running()
         tokens = calls.check_actions(actions, self.num_envs, self.rules.vocab_size)
-        active = self._active_rows()
         record = self.channel.take(tokens)
         if record is not None:
             calls.check_record(record, self.num_envs, self.rules.vocab_size)
-        ended, rewards = self._engine.write(tokens, record)
-        terminated, truncated = ended, np.zeros(self.num_envs, dtype=np.bool_)
+        mode, responses = self.autoreset_mode, self._engine.responses
+        active = None if responses.all_live else responses.live.copy()
+        ending, rewards = self._engine.write(tokens, record)
+        terminated = np.zeros(self.num_envs, dtype=np.bool_)
+        truncated = np.zeros(self.num_envs, dtype=np.bool_)
         info: Info = {}
-        if ended.any():
-            rows = np.flatnonzero(ended)
-            ending = self._engine.end(rows)
-            rewards[rows] += ending.due
-            if self.length_limit == "truncate":
-                truncated[rows] = ~ending.stopped
-                terminated = ended & ~truncated
-            info = spread(ending.values, rows, self.num_envs)
-            if self.autoreset_mode is AutoresetMode.SAME_STEP:
-                info |= {"final_info": info.copy(), "_final_info": ended.copy()}
-                info |= {"final_obs": self._observations.single(rows), "_final_obs": ended.copy()}
-                self._engine.begin(rows, self.np_random)
-        if self.autoreset_mode is AutoresetMode.NEXT_STEP and not active.all():
+        if len(ending):
+            info = self._end(ending, rewards, terminated, truncated)
+        if mode is AutoresetMode.NEXT_STEP and active is not None:
             self._engine.begin(np.flatnonzero(~active), self.np_random)
-        if self.autoreset_mode is AutoresetMode.DISABLED:
-            info |= {"active": active, "_active": np.ones(self.num_envs, dtype=np.bool_)}
+        if mode is AutoresetMode.DISABLED:
+            info["active"] = self._everywhere.copy() if active is None else active
+            info["_active"] = self._everywhere.copy()
         return self._observations.batch(), rewards, terminated, truncated, info
 
     def action_masks(self) -> BoolArray:
@@ -348,13 +344,34 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             "prompts": self.prompts.digest,
         }
 
-    def _active_rows(self) -> BoolArray:
-        """Rows whose action counts in this step, shape (N,); a copy."""
+    def _check_running(self) -> None:
+        responses = self._engine.responses
         if not self._started:
             raise EpisodeEnded("step() was called before reset()")
-        active = self.live
-        if self.autoreset_mode is AutoresetMode.DISABLED and not active.any():
+        if self.autoreset_mode is AutoresetMode.DISABLED and not len(responses.live_rows):
             raise EpisodeEnded("step() was called after all episodes had ended; call reset()")
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and not active.all():
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and not responses.all_live:
             raise EpisodeEnded("step() was called after an error had left an episode; call reset()")
-        return active
+
+    def _end(
+        self, rows: IntArray, rewards: FloatArray, terminated: BoolArray, truncated: BoolArray
+    ) -> Info:
+        """Score the episodes that end in some rows, shape (k,), and under SAME_STEP begin the next.
+
+        `rewards`, `terminated` and `truncated`, of all rows, shape (N,), are filled in.
+
+        Returns:
+            The step's info.
+        """
+        ending = self._engine.end(rows)
+        rewards[rows] += ending.due
+        truncated[rows] = ~ending.stopped & (self.length_limit == "truncate")
+        terminated[rows] = ~truncated[rows]
+        info = spread(ending.values, rows, self.num_envs)
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            final = info.copy()
+            ended = terminated | truncated
+            info |= {"final_info": final, "_final_info": ended, "_final_obs": ended.copy()}
+            info["final_obs"] = self._observations.single(rows)
+            self._engine.begin(rows, self.np_random)
+        return info
