@@ -1,7 +1,7 @@
 """The ids that `gym.make` knows. Adding an environment is one line here.
 
-Gymnasium calls `register_all` while it is itself being imported (our entry point `gymnasium.envs`),
-so nothing but Gymnasium's registry is imported, and entry points are strings.
+`import rlhf_gym` calls `register_all`, so nothing but Gymnasium's registry is imported here, and
+entry points are strings.
 """
 
 from __future__ import annotations

@@ -25,6 +25,9 @@ Estimator = Literal["k1", "k2", "k3", "exact"]
 Placement = Literal["token", "sequence"]
 Mode = Literal["sampled", "soft"]
 
+UNKNOWN_TOKENS_TOLERATED = 256
+"""Tokens without log-probabilities before a warning: fewer come from a hand or from `check_env`."""
+
 _SAMPLED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
 
 
@@ -74,7 +77,8 @@ class KLPenalty(SignedTerm):
     KL-regularised objective, but only for agents whose value contains future entropy; with the
     entropy bonus of Stable-Baselines3 it is biased. It needs nothing from the policy.
 
-    Where the policy did not write its log-probabilities the term is 0 and a warning says so, once.
+    Where the policy did not write its log-probabilities the term is 0. If that goes on for more
+    than a few episodes, one warning says so.
 
     Args:
         reference: the frozen causal LM, or a directory or hub name to load it from.
@@ -119,7 +123,7 @@ class KLPenalty(SignedTerm):
         self.name = name
         self.terminal = placement == "sequence"
         self.reference = _load(reference) if isinstance(reference, str | Path) else reference
-        self._warned = False
+        self._unknown_tokens = 0
 
     @property
     def coef(self) -> float:
@@ -242,9 +246,10 @@ class KLPenalty(SignedTerm):
         return KnownKL(nats, known)
 
     def _warn_if_unknown(self, known: Tensor) -> None:
-        if self._warned or bool(known.all()):
+        before = self._unknown_tokens
+        self._unknown_tokens += int((~known).sum())
+        if not before <= UNKNOWN_TOKENS_TOLERATED < self._unknown_tokens:
             return
-        self._warned = True
         needed = "its whole distribution" if self.wants_distribution else "its log-probabilities"
         warnings.warn(
             f"the policy did not write {needed} to env.unwrapped.channel, so the KL penalty "

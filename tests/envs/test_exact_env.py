@@ -51,7 +51,6 @@ EPISODES = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:.*log-probabilities")
 @pytest.mark.parametrize("timing", ["end", "step"])
 def test_rewards_by_hand(timing):
     env = ExactEnv(reward_timing=timing)

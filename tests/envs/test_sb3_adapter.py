@@ -224,7 +224,6 @@ class TestMake:
         assert "stop" in (tmp_path / "run.monitor.csv").read_text()
 
 
-@pytest.mark.filterwarnings("ignore:the policy did not write")
 @pytest.mark.parametrize("mode", ADAPTED)
 @pytest.mark.parametrize("algorithm", [A2C, DQN, MaskablePPO])
 def test_stock_algorithms_run_unmodified(make_env, reference, word_count, algorithm, mode):

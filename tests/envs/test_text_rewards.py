@@ -117,8 +117,9 @@ def test_soft_mode_needs_nothing_from_the_policy(make_env, play, uniform_referen
 
 @pytest.mark.parametrize("timing", TIMINGS)
 def test_unknown_log_probs_pay_no_kl_and_say_so_once(
-    make_env, play, uniform_reference, word_count, timing
+    make_env, play, uniform_reference, word_count, timing, monkeypatch
 ):
+    monkeypatch.setattr("rlhf_gym.rewards.kl.UNKNOWN_TOKENS_TOLERATED", 0)
     reward = FunctionReward(word_count) - KLPenalty(uniform_reference, 0.1)
     with pytest.warns(UserWarning, match="did not write") as warned:
         _, rewards, row_0, row_1 = played(make_env, play, reward, None, reward_timing=timing)
@@ -231,8 +232,7 @@ class TestController:
 
     def test_episodes_with_unknown_kl_do_not_move_it(self, make_env, play, uniform_reference):
         controller = AdaptiveKL(initial=0.2)
-        with pytest.warns(UserWarning, match="did not write"):
-            env, *_ = played(make_env, play, -KLPenalty(uniform_reference, controller), None)
+        env, *_ = played(make_env, play, -KLPenalty(uniform_reference, controller), None)
         assert env.update_kl() == 0.2
 
 
@@ -309,7 +309,6 @@ class TestRefused:
             env.step([D, D])
 
 
-@pytest.mark.filterwarnings("ignore:the policy did not write")
 @pytest.mark.parametrize("estimator", ["k1", "exact"])
 @pytest.mark.parametrize("timing", TIMINGS)
 def test_nothing_of_the_last_episode_is_left_in_a_row(

@@ -55,8 +55,6 @@ def test_check_env_of_gymnasium_and_sb3_without_a_warning(make_single, reference
         settings["reward"] = -KLPenalty(reference, 0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # Random actions come from no policy: that is what this warning is for.
-        warnings.filterwarnings("ignore", message="the policy did not write")
         env = make_single(**settings)
         check_env(env.unwrapped)
         check_env_sb3(env.unwrapped)

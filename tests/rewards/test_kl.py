@@ -142,6 +142,23 @@ def test_policy_equal_to_reference_costs_exactly_nothing(estimator):
     assert torch.equal(penalty.token_rewards(episodes), torch.zeros(2, 4))
 
 
+@pytest.fixture
+def _impatient(monkeypatch):
+    monkeypatch.setattr("rlhf_gym.rewards.kl.UNKNOWN_TOKENS_TOLERATED", 0)
+
+
+def test_a_few_tokens_from_nobody_are_no_reason_to_warn():
+    # Five response tokens a batch: 51 batches are 255 tokens, the 52nd passes 256.
+    penalty = KLPenalty(REFERENCE, 0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(51):
+            penalty.token_rewards(make_episodes(log_probs=None))
+    with pytest.warns(UserWarning, match="did not write its log-probabilities"):
+        penalty.token_rewards(make_episodes(log_probs=None))
+
+
+@pytest.mark.usefixtures("_impatient")
 def test_unknown_log_probs_cost_nothing_and_one_warning_says_so():
     unknown = LOG_PI.clone()
     unknown[0, 1] = torch.nan
@@ -160,6 +177,7 @@ def test_unknown_log_probs_cost_nothing_and_one_warning_says_so():
         penalty.token_rewards(episodes)
 
 
+@pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("estimator", ["k1", "exact"])
 def test_a_policy_that_wrote_nothing(estimator):
     episodes = make_episodes(log_probs=None)
@@ -199,6 +217,7 @@ def test_the_penalty_of_one_step(options, expected):
     torch.testing.assert_close(rewards, 2.0 * torch.tensor(expected))
 
 
+@pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("estimator", ["k1", "exact"])
 def test_one_step_of_an_unknown_policy(estimator):
     step = make_step(reference_log_distribution=torch.zeros(2, 3).log_softmax(-1))
