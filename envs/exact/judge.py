@@ -29,6 +29,9 @@ Observations = dict[str, Tensor]
 ActionLogits = Callable[[Observations], Tensor]
 """Any agent: a batch of observations in, logits over the vocabulary out, shape (n, vocab)."""
 
+CHUNK = 8192
+"""Observations that a policy is asked about at once."""
+
 Policy = nn.Module | ActionLogits | NodeTable
 """A Hugging Face causal LM, a function of observations, or a table of log-probabilities."""
 
@@ -207,17 +210,25 @@ class ExactJudge:
         tables = []
         for depth in range(self.tree.horizon):
             observations = self._observations(depth)
-            logits = policy(observations)
-            count, vocab_size = len(observations["input_ids"]), self.tree.rules.vocab_size
-            if logits.ndim != 2 or len(logits) != count or logits.shape[1] < vocab_size:
-                raise InvalidArgument(
-                    "policy",
-                    tuple(logits.shape),
-                    f"logits for {count} observations and {vocab_size} tokens were expected",
-                    "Return a tensor of shape (observations, vocab)",
-                )
-            tables.append(logits.double().cpu().reshape(len(self._prompts), -1, logits.shape[1]))
+            starts = range(0, len(observations["input_ids"]), CHUNK)
+            chunks = (
+                {name: rows[start : start + CHUNK] for name, rows in observations.items()}
+                for start in starts
+            )
+            logits = torch.cat([self._checked(policy(chunk), chunk) for chunk in chunks])
+            tables.append(logits.reshape(len(self._prompts), -1, logits.shape[1]))
         return tuple(tables)
+
+    def _checked(self, logits: Tensor, observations: Observations) -> Tensor:
+        count, vocab_size = len(observations["input_ids"]), self.tree.rules.vocab_size
+        if logits.ndim != 2 or len(logits) != count or logits.shape[1] < vocab_size:
+            raise InvalidArgument(
+                "policy",
+                tuple(logits.shape),
+                f"logits for {count} observations and {vocab_size} tokens were expected",
+                "Return a tensor of shape (observations, vocab)",
+            )
+        return logits.double().cpu()
 
     def _lm_logits(self, model: nn.Module) -> tuple[Tensor, ...]:
         """Raw logits of a causal LM at every prefix, dropout off whatever mode the model is in."""
