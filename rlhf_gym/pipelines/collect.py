@@ -42,7 +42,7 @@ class CollectConfig:
     """Who writes: a directory or hub name; by default the environment's reference."""
     output: str = "runs/collect/feedback.jsonl"
     """File of records; .jsonl or .jsonl.gz."""
-    num_prompts: int = 256
+    prompts: Annotated[int, tyro.conf.arg(name="num-prompts")] = 256
     """How many prompts are answered."""
     completions: int = 2
     """Answers to each prompt; two make pairs."""
@@ -58,7 +58,7 @@ class CollectConfig:
 
     def __post_init__(self) -> None:
         fewest = 2 if self.question in ("ranking", "best") else 1
-        for name, least in (("num_prompts", 1), ("completions", fewest)):
+        for name, least in (("prompts", 1), ("completions", fewest)):
             if getattr(self, name) < least:
                 raise InvalidArgument(
                     name, getattr(self, name), f"too few for a {self.question}", f"Give {least}"
@@ -102,7 +102,7 @@ def collect(config: CollectConfig) -> CollectResult:
     env = make_environment(config.environment)
     task = text_task(env)
     model = policy_model(config.policy, task.reference)
-    prompts = np.repeat(draw_prompts(task, config.num_prompts, config.seed), config.completions)
+    prompts = np.repeat(draw_prompts(task, config.prompts, config.seed), config.completions)
     generations = generate(model, env, prompts, seed=config.seed)
     values = judged(generations, config.judge)
     truth = {(g.prompt, g.completion): v for g, v in zip(generations, values, strict=True)}

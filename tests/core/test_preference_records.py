@@ -35,6 +35,13 @@ def test_the_columns_say_what_a_record_is(tmp_path: Path) -> None:
     assert sixth.stopped == ()
 
 
+def test_rows_may_name_what_belongs_together() -> None:
+    record: dict[str, Any] = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    assert judgement(record, "here").group == "p"
+    assert judgement({**record, "group": 17}, "here").group == "17"
+    assert judgement({"text": "a", "label": 1}, "here").group == "a"
+
+
 def test_unfinished_responses_are_known() -> None:
     record: dict[str, Any] = {"chosen": "a", "rejected": "b", "stopped": [True, False]}
     assert judgement(record, "here").stopped == (True, False)
@@ -48,11 +55,6 @@ def test_columns_are_renamed(tmp_path: Path) -> None:
     assert (good.responses, good.value) == (("very good",), 1.0)
     assert bad.value == 0.0
     assert good.group == "very good"
-    assert first_group({"prompt": "p", "chosen": "a", "rejected": "b"}) == "p"
-
-
-def first_group(record: dict[str, Any]) -> str:
-    return judgement(record, "here").group
 
 
 @pytest.mark.parametrize(

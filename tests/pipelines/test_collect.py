@@ -22,7 +22,7 @@ def collected(folder: Path, **changes: Any) -> tuple[CollectResult, list[dict[st
     settings: dict[str, Any] = {
         "environment": EXACT,
         "output": str(folder / "feedback.jsonl"),
-        "num_prompts": 24,
+        "prompts": 24,
     }
     result = collect(CollectConfig(**(settings | changes)))
     return result, read_records(result.output) if result.records else []
@@ -74,7 +74,7 @@ def test_best_of_several_makes_pairs(tmp_path: Path) -> None:
 
 
 def test_labelers_err_as_they_should(tmp_path: Path) -> None:
-    _, records = collected(tmp_path, labeler="mistake", num_prompts=200)
+    _, records = collected(tmp_path, labeler="mistake", prompts=200)
     wrong = sum(record["scores"][0] < record["scores"][1] for record in records)
     # One in ten is turned round: 18 of 180 or so, fewer for those that turn a tie.
     assert 5 <= wrong <= 35
@@ -107,7 +107,7 @@ def test_the_gold_reward_is_what_a_labeler_knows(
     ("changes", "field"),
     [
         ({"completions": 1}, "completions"),
-        ({"num_prompts": 0}, "num_prompts"),
+        ({"prompts": 0}, "prompts"),
         ({"labeler": "aunt"}, "labeler"),
         ({"output": "pairs.parquet"}, "output"),
     ],

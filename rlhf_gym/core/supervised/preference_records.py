@@ -37,6 +37,8 @@ class Judgement:
         tie: all responses of the comparison were judged equally good.
         stopped: False for a response that was cut off by its budget and so has no EOS; empty if
             all of them ended.
+        group: what must not stand on both sides of a split; by default the prompt, or else the
+            text.
     """
 
     kind: Kind
@@ -45,11 +47,11 @@ class Judgement:
     value: float = math.nan
     tie: bool = False
     stopped: tuple[bool, ...] = ()
+    group: str = ""
 
-    @property
-    def group(self) -> str:
-        """What must not stand on both sides of a split: the prompt, or else the text."""
-        return self.prompt or self.responses[0]
+    def __post_init__(self) -> None:
+        if not self.group:
+            object.__setattr__(self, "group", self.prompt or self.responses[0])
 
 
 def read_judgements(
@@ -63,7 +65,8 @@ def read_judgements(
     - `label`: 0 or 1, false or true, for the `completion` (or `text`)
 
     Each takes a `prompt` too, and `stopped`: for each response, best first, whether it came to an
-    end (otherwise it is read without EOS). Other columns are ignored.
+    end (otherwise it is read without EOS), and `group`: rows of the same group, by default the same
+    prompt, are never on two sides of a split. Other columns are ignored.
 
     Args:
         path: a file, folder or hub data set, as `read_records` takes it.
@@ -104,8 +107,15 @@ def judgement(record: Mapping[str, Any], where: str) -> Judgement:
         raise InvalidData(
             "rejected", responses[1], f"{where}: both sides are the same", "Leave the pair out"
         )
-    stopped = _stopped(record, len(responses), where)
-    return Judgement(kind, prompt, responses, value, tie and kind == "comparison", stopped)
+    return Judgement(
+        kind,
+        prompt,
+        responses,
+        value,
+        tie=tie and kind == "comparison",
+        stopped=_stopped(record, len(responses), where),
+        group="" if record.get("group") is None else str(record["group"]),
+    )
 
 
 def read_responses(path: PathLike, *, columns: Mapping[str, str] | None = None) -> list[Judgement]:

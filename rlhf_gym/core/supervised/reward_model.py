@@ -68,6 +68,8 @@ class RewardModelConfig(StageConfig):
     such as samples of the policy to be trained; by default the training responses."""
     epochs: float = 3.0
     """Passes over the training data."""
+    learning_rate: float = 5e-4
+    """Peak of AdamW's learning rate; for a large pretrained base 1e-5, for example."""
     held_out: float = 0.1
     """Share of the prompts kept to judge the result, never used to choose anything."""
 
