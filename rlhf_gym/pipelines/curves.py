@@ -27,9 +27,9 @@ def read_scalars(folder: Path) -> dict[str, Points]:
     scalars: dict[str, Points] = {}
     for events in sorted({path.parent for path in folder.rglob("events.out.tfevents.*")}):
         accumulator = EventAccumulator(str(events), size_guidance={"scalars": 0})
-        accumulator.Reload()  # type: ignore[no-untyped-call]
-        for tag in accumulator.Tags()["scalars"]:  # type: ignore[no-untyped-call]
-            found = accumulator.Scalars(tag)  # type: ignore[no-untyped-call]
+        accumulator.Reload()
+        for tag in accumulator.Tags()["scalars"]:
+            found = accumulator.Scalars(tag)
             scalars.setdefault(tag, []).extend((event.step, event.value) for event in found)
     return {tag: sorted(points) for tag, points in scalars.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,7 +93,7 @@ def train(config: TrainConfig) -> TrainResult:
         raise InvalidArgument(
             "reward", None, "there is nothing to learn from", "Add --reward DIRECTORY or function"
         )
-    write_json(folder / "config.json", config)
+    write_json(folder / "config.json", asdict(config))
     checkpoints = folder / "checkpoints"
     newest = newest_checkpoint(checkpoints) if config.resume else None
     if newest is None:
@@ -119,7 +119,7 @@ def train(config: TrainConfig) -> TrainResult:
     )
     policy = agent.policy.save_pretrained(folder / "policy", env.unwrapped.tokenizer)  # type: ignore[attr-defined]
     result = TrainResult(folder, Path(policy), agent.num_timesteps, agent._n_updates)
-    write_json(folder / "summary.json", result)
+    write_json(folder / "summary.json", asdict(result))
     return result
 
 

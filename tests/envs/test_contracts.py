@@ -44,6 +44,7 @@ def test_the_class_docstring_is_the_page(env_id: str) -> None:
     assert found == HEADINGS
 
 
+@pytest.mark.filterwarnings("ignore:the policy did not write")  # random actions come from none
 @pytest.mark.parametrize("env_id", TASKS)
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_statistics_of_gymnasium_agree_with_info(env_id: str, mode: AutoresetMode) -> None:

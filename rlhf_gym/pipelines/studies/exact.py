@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import gymnasium as gym
 
-from rlhf_gym.agents import PPO
+from rlhf_gym.agents import PPO, PPOConfig
+from rlhf_gym.envs.exact import ExactVectorEnv
 from rlhf_gym.pipelines.studies.results import StudyReport, over_seeds
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ ENV_ID = "rlhf_gym/Exact-v0"
 NUM_ENVS = 512
 TOKENS = 150_000
 """Response tokens per seed; about 70 updates."""
-SETTINGS = {"learning_rate": 1e-3, "epochs": 4, "minibatches": 4}
+SETTINGS = PPOConfig(learning_rate=1e-3, epochs=4, minibatches=4)
 
 
 def run(config: StudyConfig) -> None:
@@ -32,8 +33,8 @@ def run(config: StudyConfig) -> None:
     for seed in range(config.seeds):
         started = time.perf_counter()
         env = gym.make_vec(ENV_ID, num_envs=NUM_ENVS)
-        task = env.unwrapped
-        agent = PPO("LMPolicy", env, seed=seed, **SETTINGS)
+        task = cast(ExactVectorEnv, env.unwrapped)
+        agent = PPO("LMPolicy", env, SETTINGS, seed=seed)
         agent.learn(TOKENS)
         seconds.append(time.perf_counter() - started)
         performance = task.judge.performance(agent.policy.model)
@@ -41,7 +42,7 @@ def run(config: StudyConfig) -> None:
         report.add(
             seed,
             f"{shares[-1]:.3f}",
-            f"{performance.objective(task.kl_coef):.3f}",
+            f"{task.objective(agent.policy.model):.3f}",
             f"{float(performance.kl.mean()):.2f}",
             agent._n_updates,
             agent.num_timesteps,

@@ -42,11 +42,11 @@ class NgramJudge:
         optimiser = torch.optim.Adam(parameters, lr=0.02)
         for _ in range(epochs):
             order = torch.randperm(len(features), generator=self._generator)
-            for rows in order.split(batch_size):
+            for rows in torch.split(order, batch_size):
                 logits = self._logits([features[i] for i in rows.tolist()])
                 loss = nn.functional.binary_cross_entropy_with_logits(logits, targets[rows])
                 optimiser.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
         return self
 
@@ -64,7 +64,7 @@ class NgramJudge:
         offsets = torch.tensor([0, *map(len, features[:-1])]).cumsum(0)
         # The root of their number: a long text is surer than a short one, but not n times.
         lengths = torch.tensor([max(len(row), 1) for row in features], dtype=torch.float32)
-        mean = self._weights(torch.cat(list(features)), offsets).squeeze(-1)
+        mean: Tensor = self._weights(torch.cat(list(features)), offsets).squeeze(-1)
         return mean * lengths.sqrt() + self._bias
 
     def _features(self, text: str) -> Tensor:

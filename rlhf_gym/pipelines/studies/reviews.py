@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rlhf_gym.agents import PPO
+from rlhf_gym.agents import PPO, PPOConfig
 from rlhf_gym.core.data import read_records
 from rlhf_gym.core.models import load_causal_lm, load_reward_model, load_tokenizer
 from rlhf_gym.core.supervised.common import SUMMARY_FILE
@@ -41,7 +41,7 @@ BUDGET = 32
 CONTEXT = 160
 KL_COEF = 0.1
 TIMESTEPS = 150_000
-SETTINGS = {"learning_rate": 1e-4, "episodes_per_update": 128, "minibatches": 4, "epochs": 4}
+SETTINGS = PPOConfig(learning_rate=1e-4, episodes_per_update=128)
 HELD_OUT_PROMPTS = 1000
 
 
@@ -184,7 +184,7 @@ def _train(folder: Path, files: ReviewFiles, seed: int) -> Path:
         num_envs=64,
         max_response_tokens=BUDGET,
     )
-    agent = PPO("LMPolicy", env, seed=seed, tensorboard_log=str(output), **SETTINGS)
+    agent = PPO("LMPolicy", env, SETTINGS, seed=seed, tensorboard_log=str(output))
     agent.learn(TIMESTEPS, progress_bar=True)
     return Path(agent.policy.save_pretrained(output / "policy", tokenizer))
 
