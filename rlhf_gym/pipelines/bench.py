@@ -17,6 +17,7 @@ from rlhf_gym.core.command import Command
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.pipelines.bench_iteration import measure_iterations
+from rlhf_gym.pipelines.bench_sampling import SamplingBenchConfig, sampling_measurements
 from rlhf_gym.pipelines.bench_step import measure_growth, measure_step
 from rlhf_gym.pipelines.bench_task import BenchTask
 from rlhf_gym.pipelines.bench_timing import Measurement, threads
@@ -52,7 +53,7 @@ class BenchConfig:
 
 
 def bench(config: BenchConfig) -> None:
-    """Measure, print each table when it is ready, and write all of them down.
+    """Measure, print each table when it is ready, and write it down.
 
     Raises:
         FolderNotWritable: the output folder, before anything is measured.
@@ -66,14 +67,18 @@ def bench(config: BenchConfig) -> None:
         for title, measurements in _measure(config, console):
             console.print(as_table(title, measurements))
             results[title] = measurements
-    if config.output is not None:
-        write_json(config.output / "bench.json", {"machine": machine(), "results": _plain(results)})
+            if config.output is not None:
+                content = {"machine": machine(), "results": _with_values(results)}
+                write_json(config.output / "bench.json", content)
 
 
 def _measure(config: BenchConfig, console: Console) -> Iterator[tuple[str, list[Measurement]]]:
     """Title and rows of each table, one after another."""
     task = QUICK if config.quick else TINY
     rounds = 1 if config.quick else config.rounds
+    if "sampling" in config.parts:
+        sampling = SamplingBenchConfig(rounds, config.batches, quick=config.quick)
+        yield "sampling through step against generate", list(sampling_measurements(sampling))
     if "step" in config.parts:
         rows = [row for batch in config.batches for row in measure_step(task, batch, rounds)]
         yield f"step beside the sampling: {task.label}", rows
@@ -117,7 +122,7 @@ def machine() -> dict[str, str]:
     }
 
 
-def _plain(results: dict[str, list[Measurement]]) -> dict[str, list[dict[str, object]]]:
+def _with_values(results: dict[str, list[Measurement]]) -> dict[str, list[dict[str, object]]]:
     return {
         title: [{**asdict(row), "value": row.value, "met": row.met} for row in rows]
         for title, rows in results.items()

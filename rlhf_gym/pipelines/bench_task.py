@@ -44,8 +44,9 @@ class BenchTask:
     """Attention heads of each network."""
     vocab_size: int = 512
     """Tokens in the vocabulary, PAD and EOS among them."""
-    prompt_tokens: int = 16
-    """Longest prompt; lengths are spread evenly between half of it and all of it."""
+    prompt_tokens: int = 12
+    """Longest prompt; lengths are spread evenly between half of it and all of it. The embedded
+    task's openings have 8 tokens on average, these 9."""
     responses: int = 64
     """Responses of one iteration."""
     response_tokens: int = 32

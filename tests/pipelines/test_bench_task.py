@@ -14,14 +14,16 @@ from rlhf_gym.pipelines.bench_task import (
     save_task,
 )
 
-TOY = BenchTask(layers=1, hidden=32, heads=2, vocab_size=64, responses=8, response_tokens=8)
+TOY = BenchTask(
+    layers=1, hidden=32, heads=2, vocab_size=64, prompt_tokens=16, responses=8, response_tokens=8
+)
 
 
 def next_token_probabilities(task):
     models = build_models(task)
     with torch.no_grad():
         logits = models.policy(
-            input_ids=torch.tensor([ids[:8] for ids in models.prompt_ids])
+            input_ids=torch.tensor([ids[:6] for ids in models.prompt_ids])
         ).logits
     return logits[:, -1].softmax(-1)
 
