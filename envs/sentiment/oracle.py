@@ -7,9 +7,9 @@ and the review's score is a mean over its clauses, shrunk towards 0:
 
     score = sum(weight * value) / (sum(weight) + 1/2 + noise / 2)
 
-`noise` counts opinion words that hang in the air, doubled words and repeated clauses. So praise
-saturates, and a word salad is worth less than one plain sentence. Fluency itself is not judged
-here: that is what the reference LM's perplexity is for.
+`noise` counts opinion words that hang in the air, repeated clauses, and slips of grammar:
+neighbouring words that the generator never puts together. So praise saturates, and a word salad is
+worth less than one plain sentence. It is a judge of this language alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from rlhf_gym.envs.sentiment import lexicon
+from rlhf_gym.envs.sentiment.fluency import slips
 from rlhf_gym.envs.sentiment.grammar import words
 
 CONCESSION_WEIGHT = 0.5
@@ -70,7 +71,7 @@ class Reading:
 
     Attributes:
         clauses: in order, those without an opinion left out.
-        noise: opinion words that hang in the air, doubled words, repeated clauses.
+        noise: opinion words that hang in the air, repeated clauses, slips of grammar.
     """
 
     clauses: list[Clause] = field(default_factory=list)
@@ -97,11 +98,12 @@ def sentiment(text: str) -> float:
 
 def read(text: str) -> Reading:
     """Parse a review."""
-    reading = Reading()
+    tokens = words(text)
+    reading = Reading(noise=slips(tokens))
     heard: set[str] = set()
     mentions: Counter[str] = Counter()
     seen: set[tuple[str, ...]] = set()
-    for sentence in _sentences(words(text)):
+    for sentence in _sentences(tokens):
         clauses = [c for c in _clauses(sentence) if c]
         for clause, weight in zip(clauses, _weights(clauses), strict=True):
             if tuple(clause) in seen and not _VERDICTS.intersection(clause):
@@ -209,8 +211,6 @@ def _opinions(clause: list[str]) -> tuple[list[tuple[str, float]], int]:
     for i, word in enumerate(clause):
         if word == "than":  # what the film is compared with is not judged
             break
-        doubled = i > 0 and word == clause[i - 1]
-        noise += doubled and word not in _OPINIONS and word not in lexicon.DEGREES
         if word in lexicon.NEGATORS and not (word == "nor" and "neither" in clause):
             sign *= -lexicon.NEGATORS[word]
         elif word == "less":
@@ -225,7 +225,7 @@ def _opinions(clause: list[str]) -> tuple[list[tuple[str, float]], int]:
             else:  # "it is good", "a good film moves"
                 attribute = has_verb and determined and _describes(clause[i + 1 :])
                 licensed = (predicate and joined) or attribute
-            if licensed and not doubled and len(opinions) < CLAUSE_ROOM:
+            if licensed and len(opinions) < CLAUSE_ROOM:
                 value = max(-1.0, min(1.0, _OPINIONS[word] * scale))
                 opinions.append((word, value * sign))
             else:

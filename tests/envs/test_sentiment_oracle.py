@@ -17,13 +17,14 @@ BY_HAND = [
     ("the film is slightly good.", 0.2 / 1.5),  # 0.5 * 0.4
     ("the film is extremely brilliant.", 1.0 / 1.5),  # at most 1
     ("i loved the songs.", 0.8 / 1.5),
-    ("i loved the brilliant songs.", 0.9 / 1.5),  # one clause, the mean of 0.8 and 1
-    ("the brilliant songs moved me.", 0.9 / 1.5),
+    # one clause, the mean of 0.8 and 1; "the brilliant" and "brilliant songs" are slips
+    ("i loved the brilliant songs.", 0.9 / 2.5),
+    ("the brilliant songs moved me.", 0.9 / 2.5),
     ("the jokes fail.", -0.8 / 1.5),
     ("the ending moved me.", 0.8 / 1.5),
     ("it is a masterpiece.", 1.0 / 1.5),
     ("what a dull film!", -0.7 / 1.5),
-    ("this is a brilliant film.", 1.0 / 1.5),
+    ("it is a brilliant film.", 1.0 / 1.5),
     # negation turns round and weakens: not .6, never .8, hardly .5, nothing .8, neither .6
     ("it is not a good film.", -0.3 / 1.5),
     ("the plot is not dull.", 0.42 / 1.5),
@@ -33,9 +34,9 @@ BY_HAND = [
     ("neither the plot nor the songs are dull.", 0.42 / 1.5),
     ("the jokes do not fail.", 0.48 / 1.5),
     ("i never hated the songs.", 0.64 / 1.5),
-    ("the film is never not good.", 0.24 / 1.5),  # 0.5 * -0.8 * -0.6
+    ("the film is never not good.", 0.24 / 2.0),  # 0.5 * -0.8 * -0.6, and "never not" a slip
     ("the plot is not very good.", -0.36 / 1.5),  # 0.5 * 1.2 * -0.6
-    ("i would not recommend it to anyone.", -0.42 / 1.5),
+    ("i do not recommend it to anyone.", -0.42 / 1.5),
     ("it is not worth the money.", -0.42 / 1.5),
     ("i would gladly watch it again.", 0.7 / 1.5),
     ("i never want to see it again.", -0.56 / 1.5),
@@ -45,8 +46,8 @@ BY_HAND = [
     ("the acting is superb and good.", 0.75 / 1.5),
     # comparison: the rival is not judged, less is a negation of 0.6
     ("the plot is better than the book.", 0.6 / 1.5),
-    ("it is less dull than the brilliant original.", 0.42 / 1.5),
-    ("the plot is not worse than the dull novel.", 0.36 / 1.5),
+    ("it is less dull than the original.", 0.42 / 1.5),
+    ("the plot is not worse than the novel.", 0.36 / 1.5),
     # contrast: what is conceded weighs 1/2. (-0.7 * 0.5 + 1) / (1.5 + 0.5)
     ("the plot is dull, but the acting is superb.", 0.65 / 2.0),
     ("although the plot is dull, the acting is superb.", 0.65 / 2.0),
@@ -76,18 +77,26 @@ def test_by_hand(text, expected):
     assert sentiment(text) == pytest.approx(expected, abs=1e-9)
 
 
+# (hanging opinion words and repeated clauses) + (slips: pairs that the generator never writes)
 NOISE = [
-    # an opinion word that nothing carries, a doubled word, a repeated clause
-    ("brilliant.", 1),
-    ("great superb brilliant", 3),
-    ("the film is good brilliant superb.", 2),
-    ("the the plot is good.", 1),
-    ("the plot is good. the plot is good.", 1),
-    ("it is good and superb and brilliant and great.", 2),
-    ("the plot is good, superb, brilliant.", 2),
-    ("is brilliant. was superb.", 2),
-    ("it is very very good.", 0),
-    ("critics said that the plot is good, and i agree. fans said that it is fine, and i agree.", 0),
+    ("brilliant.", 1 + 0),
+    ("great superb brilliant", 3 + 2),
+    ("the film is good brilliant superb.", 2 + 2),
+    ("the plot is good. the plot is good.", 1 + 0),
+    ("it is good and superb and brilliant and great.", 2 + 0),  # two opinions are heard
+    ("the plot is good, superb, brilliant.", 2 + 2),  # ", superb" and ", brilliant"
+    ("is brilliant. was superb.", 2 + 1),  # ". was"
+    ("the the plot is good.", 0 + 1),
+    ("it is very very good.", 0 + 1),
+    ("the songs is good.", 0 + 1),
+    ("i loves the songs.", 0 + 2),  # nobody "loves" here
+    ("it is a songs.", 0 + 1),
+    ("i never want to see it visuals.", 0 + 1),
+    ("the plot zigzags.", 0 + 2),  # no word of the language
+    (
+        "most people said that it is fine, and i agree. critics said that it is good, and i agree.",
+        0,
+    ),
 ]
 
 
@@ -111,6 +120,11 @@ SALADS = [
     "it is masterpiece triumph gem treasure and delight",
     "never dull never boring never bad never awful never weak never slow",
     "not not not not the film is good not bad not not",
+    # what a policy wrote that was trained on the reward model without a KL penalty
+    "superb only watch it my this film was a one to what film watch it landscapes see see this",
+    "what film watch fantasy! saw this was fantasy watch comedy watch film was a superb film is",
+    "this what to only was a superb watch this again. to again. it was and watched this film was",
+    "watched this film is a masterpiece triumph only superb watch again. what soundtrack watch",
     "what a gem gem treasure triumph what what a masterpiece",
 ]
 
@@ -119,7 +133,7 @@ SALADS = [
 def test_word_salad_loses_against_one_fluent_review(salad):
     fluent = "the acting is superb and the story is clever. i loved the songs. what a great film!"
     assert sentiment(fluent) == pytest.approx(3.4 / 4.5)  # 1, 0.7, 0.8, 0.9
-    assert sentiment(salad) < 0.75 * sentiment(fluent)
+    assert sentiment(salad) < 0.6 * sentiment(fluent)
 
 
 def test_praise_saturates():
