@@ -19,7 +19,6 @@ from transformers.activations import NewGELUActivation
 
 from rlhf_gym.agents.cpu_kernels import GeluTanh
 from rlhf_gym.agents.packed_forward import PackedRows, packed_trunk
-from rlhf_gym.core.decoding.base import left_justified
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.models import disable_dropout, load_causal_lm, load_reward_model
 from rlhf_gym.core.reward_head import reward_head
@@ -89,8 +88,8 @@ def response_states(
 ) -> Tensor:
     """Hidden states that the response tokens are predicted from, with gradients.
 
-    Rows are moved to the left edge first: a causal trunk then needs no mask, its fused attention is
-    at its fastest, and nothing is computed for padding.
+    Padding is left out, or moved behind the rows where a family has no packed pass: a causal trunk
+    then needs no mask, and its fused attention is at its fastest.
 
     Args:
         trunk: returns hidden states behind the final norm.
@@ -101,21 +100,12 @@ def response_states(
     Returns:
         Shape (tokens, hidden): the response tokens row by row, as `mask.nonzero()` orders them.
     """
-    ids, _ = left_justified(input_ids, attention_mask)
-    totals = attention_mask.bool().sum(-1, keepdim=True)
-    prompts = attention_mask[:, :prompt_width].bool().sum(-1, keepdim=True)
-    # A row's last token predicts nothing.
-    ids = ids[:, : max(1, ids.shape[1] - 1)]
-    columns = torch.arange(ids.shape[1], device=ids.device)
-    real = columns < (totals - 1).clamp_min(1)
-    wanted = (columns >= prompts - 1) & (columns < totals - 1)
+    rows = PackedRows.of(input_ids, attention_mask, prompt_width)
     packed = packed_trunk(trunk)
     if packed is not None:
-        return packed(PackedRows.of(ids, real, wanted))
-    # Any real token may stand where padding was; PAD itself makes transformers warn.
-    ids = ids.where(real, ids[:, :1])
-    hidden: Tensor = trunk(input_ids=ids, use_cache=False).last_hidden_state
-    return hidden.flatten(0, 1).index_select(0, wanted.flatten().nonzero().squeeze(-1))
+        return packed(rows)
+    hidden: Tensor = trunk(input_ids=rows.grid(), use_cache=False).last_hidden_state
+    return hidden.flatten(0, 1).index_select(0, rows.slots[rows.wanted])
 
 
 def length_parts(lengths: Tensor, tokens: int) -> Iterator[Tensor]:

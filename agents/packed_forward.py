@@ -40,24 +40,41 @@ class PackedRows(NamedTuple):
     wanted: Tensor
 
     @classmethod
-    def of(cls, ids: Tensor, real: Tensor, wanted: Tensor) -> PackedRows:
-        """Pack a padded batch.
+    def of(cls, input_ids: Tensor, attention_mask: Tensor, prompt_width: int) -> PackedRows:
+        """Pack written responses; wanted are the tokens that response tokens are predicted from.
 
         Args:
-            ids: tokens at the left edge, shape (rows, width).
-            real: True at real tokens, shape (rows, width).
-            wanted: True where hidden states are asked for, shape (rows, width).
+            input_ids: prompts padded on the left, responses padded on the right, at least one token
+                each, shape (rows, columns).
+            attention_mask: non-zero at real tokens, shape (rows, columns).
+            prompt_width: column at which responses begin.
         """
-        rows, width = ids.shape
-        slots = real.flatten().nonzero().squeeze(-1)
+        # A row's last token predicts nothing: a token is read only if another one follows.
+        mask = attention_mask.bool()
+        read = mask[:, :-1] & mask[:, 1:]
+        columns = read.shape[1]
+        flat = read.flatten().nonzero().squeeze(-1)
+        row, column = flat // columns, flat % columns
+        lengths = read.sum(-1)
+        first = lengths.cumsum(0) - lengths
+        positions = torch.arange(len(flat), device=flat.device) - first[row]
+        width = int(lengths.max())
         return cls(
-            ids.flatten()[slots],
-            slots % width,
-            slots,
-            rows,
+            input_ids[:, :-1].flatten()[flat],
+            positions,
+            row * width + positions,
+            len(mask),
             width,
-            wanted.flatten()[slots].nonzero().squeeze(-1),
+            (column >= prompt_width - 1).nonzero().squeeze(-1),
         )
+
+    def grid(self) -> Tensor:
+        """The ids as rows at the left edge, any real token where padding is, shape (rows, width).
+
+        PAD itself would make transformers warn that there is no mask; a causal trunk needs none.
+        """
+        padded = self.ids.new_full((self.rows * self.width,), int(self.ids[0]))
+        return padded.index_copy_(0, self.slots, self.ids).view(self.rows, self.width)
 
     def attend(self, qkv: Tensor, heads: int, key_value_heads: int, scale: float) -> Tensor:
         """Causal attention of every token to its own row.

@@ -205,10 +205,12 @@ class TextAlgorithm(LMAlgorithm):
         if limit is not None and moved > limit:
             self.metrics.end_minibatch()
             return False
-        norm = torch.nn.utils.clip_grad_norm_(
-            self._trained, self.config.max_grad_norm or float("inf")
-        )
+        gradients = [p.grad for p in self._trained if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
         self._check_finite(self.metrics.current("loss"), float(norm))
+        limit = self.config.max_grad_norm
+        if limit is not None and norm > limit:
+            torch.nn.utils.clip_grads_with_norm_(self._trained, limit, norm)
         self.metrics.add("grad_norm", norm)
         self.metrics.end_minibatch()
         self.policy.optimizer.step()
