@@ -52,8 +52,8 @@ class DemoConfig:
     """Reviews to pretrain on."""
     demonstrations: int = 2000
     """Reviews whose completions are demonstrated."""
-    prompts: int = 1200
-    """Openings whose completions are compared, two each, to learn the reward."""
+    prompts: int = 1000
+    """Openings whose completions are ranked, four each, to learn the reward."""
     timesteps: int = 120_000
     """Response tokens to train PPO on."""
 
@@ -120,7 +120,7 @@ class _Demo:
                 tokenizer="word",
                 vocab_size=1024,
                 context=64,
-                epochs=4,
+                epochs=3,
                 learning_rate=3e-3,
                 seed=self.config.seed,
             )
@@ -142,8 +142,8 @@ class _Demo:
         )
 
     def collect(self) -> CollectResult:
-        """Two completions of each opening; an oracle says which is more positive."""
-        self._announce("collect", "it answers openings; an oracle prefers the kinder review")
+        """Four completions of each opening; an oracle ranks them by sentiment."""
+        self._announce("collect", "it completes openings; an oracle ranks the reviews by sentiment")
         return collect(
             CollectConfig(
                 environment=EnvironmentConfig(
@@ -154,21 +154,23 @@ class _Demo:
                 ),
                 output=self._path("data/feedback.jsonl"),
                 prompts=self.config.prompts,
-                labeler="stochastic",
+                completions=4,
+                labeler="oracle",
                 seed=self.config.seed,
             )
         )
 
     def reward_model(self) -> RewardModelResult:
-        """A reward model learns what the oracle likes from the comparisons alone."""
-        self._announce("reward-model", "a reward model learns from the comparisons alone")
+        """A reward model learns what the oracle likes from the rankings alone."""
+        self._announce("reward-model", "a reward model learns from the rankings alone")
         return train_reward_model(
             RewardModelConfig(
-                model=self._path("lm"),
+                model=self._path("sft"),
                 data=(self._path("data/feedback.jsonl"),),
                 output=self._path("reward_model"),
                 epochs=4,
                 learning_rate=1e-3,
+                batch_size=16,
                 seed=self.config.seed,
             )
         )
