@@ -7,12 +7,14 @@ ranks what it then writes, and a reward model learns the ranking.
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.data import write_jsonl
@@ -55,6 +57,8 @@ class BuildAssetsConfig:
     """Openings with their continuation to fine-tune on."""
     openings: int = 6_000
     """Openings that the reference continues, four times each, for the oracle to rank."""
+    unseen: int = 1_000
+    """Openings of their own to judge the models by, continued twice each."""
     epochs: float = 8.0
     """Passes over the corpus."""
     seed: int = 0
@@ -63,10 +67,10 @@ class BuildAssetsConfig:
     """Show progress bars."""
 
     def __post_init__(self) -> None:
-        for name in ("corpus", "demonstrations", "openings"):
+        for name in ("corpus", "demonstrations", "openings", "unseen"):
             if getattr(self, name) < 100:
                 raise InvalidArgument(
-                    name, getattr(self, name), "too few to learn from", "Give 100 or more"
+                    name, getattr(self, name), "too few to go by", "Give 100 or more"
                 )
 
 
@@ -157,7 +161,7 @@ def build_assets(config: BuildAssetsConfig) -> BuildAssetsResult:
         megabytes=size / 1e6,
         corpus_perplexity=pretrained.held_out_perplexity,
         reference_perplexity=tuned.perplexity_after,
-        **judge(folder / "assets", config.seed),
+        **judge(folder / "assets", config.seed, config.unseen),
     )
     write_json(folder / "assets" / "build.json", _provenance(config, result))
     if config.install:
@@ -216,7 +220,7 @@ def continuations(
     return generate(load_causal_lm(model), env, rows, seed=seed)
 
 
-def judge(assets: Path, seed: int, count: int = 1000) -> dict[str, float]:
+def judge(assets: Path, seed: int, count: int) -> dict[str, float]:
     """Look at the models on openings that nothing was trained on.
 
     Args:
@@ -242,8 +246,8 @@ def judge(assets: Path, seed: int, count: int = 1000) -> dict[str, float]:
         "stopped_share": float(np.mean([g.stopped for g in generations])),
         "mean_length": float(np.mean([g.length for g in generations])),
         "noisy_share": float(np.mean(noise)),
-        "pair_accuracy": float(np.mean(right[gap != 0])),
-        "clear_pair_accuracy": float(np.mean(right[np.abs(gap) >= CLEAR])),
+        "pair_accuracy": _share(right[gap != 0]),
+        "clear_pair_accuracy": _share(right[np.abs(gap) >= CLEAR]),
         "gold_correlation": float(np.corrcoef(gold, score)[0, 1]),
     }
 
@@ -262,6 +266,10 @@ def export(reference: Path, reward_model: Path, assets: Path) -> int:
     for path in files:  # safetensors lets nobody but the owner read
         path.chmod(0o644)
     return sum(path.stat().st_size for path in files)
+
+
+def _share(right: NDArray[np.bool_]) -> float:
+    return float(right.mean()) if len(right) else math.nan
 
 
 def _provenance(config: BuildAssetsConfig, result: BuildAssetsResult) -> dict[str, Any]:
