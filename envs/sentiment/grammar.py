@@ -4,10 +4,6 @@ Chosen: templates with agreement in number and tense, so that fluency is somethi
 lose; and sentences whose opinion cannot be read off their words one by one (negation, contrast,
 comparison, reported and disappointed expectations), so that a bag of words is no judge. Dropped:
 capitals, names, real films.
-
-In a template, `{adj}` is filled with a word of the sentence's own polarity and `{adj~}` with one of
-the opposite; verbs agree with the number drawn for their clause unless a form is forced: `.s`
-singular, `.p` plural, `.i` first person, `.b` base.
 """
 
 from __future__ import annotations
@@ -20,83 +16,18 @@ from dataclasses import dataclass
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.envs.sentiment import lexicon
 from rlhf_gym.envs.sentiment.lexicon import Verb
-
-Weighted = tuple[tuple[int, str], ...]
-"""(weight, template) pairs."""
+from rlhf_gym.envs.sentiment.templates import (
+    BAD_CLOSINGS,
+    CLAUSES,
+    GOOD_CLOSINGS,
+    OPENINGS,
+    SENTENCES,
+    VIEWS,
+    Weighted,
+)
 
 CONSISTENCY = 0.92
 """Probability that a sentence takes the side of its review."""
-
-CLAUSES: Weighted = (
-    (12, "the {aspect} {be} {adj}"),
-    (12, "the {aspect} {be} {degree} {adj}"),
-    (8, "the {aspect} {be} {adj} and {adj}"),
-    (8, "the {aspect} {link} {adj}"),
-    (4, "the {aspect} of this {film} {be} {adj}"),
-    (4, "the {aspect.s} and the {aspect.p} {be.p} {adj}"),
-    (6, "the {aspect} {be} {negator} {adj~}"),
-    (2, "the {aspect} {be} not {much} {adj~}"),
-    (2, "neither the {aspect.s} nor the {aspect} {be} {adj~}"),
-    (2, "there {be.s} nothing {adj~} about the {aspect}"),
-    (3, "the {aspect} {be} not only {adj} but also {adj}"),
-    (9, "the {aspect} {shine}"),
-    (2, "the {aspect} never {shine~}"),
-    (3, "the {aspect} {do} not {shine.b~}"),
-    (9, "the {aspect} {move} me"),
-    (2, "the {aspect} {do} not {move.b~} me"),
-    (9, "i {love.i} the {aspect}"),
-    (2, "i {do.i} not {love.b~} the {aspect}"),
-    (2, "i never {love.i~} the {aspect}"),
-    (8, "it {be.s} a {adj} {film}"),
-    (3, "it {be.s} {negator} a {adj~} {film}"),
-    (8, "the {film} {be.s} a {gem}"),
-    (2, "the {film} {be.s} not a {gem~}"),
-    (6, "the {aspect} {be} {better} than {rival}"),
-    (2, "the {aspect} {be} not {better~} than {rival}"),
-    (4, "it {be.s} more {longadj} than {rival}"),
-    (3, "it {be.s} less {longadj~} than {rival}"),
-)
-# What others are said to think is about the film, not about "me".
-VIEWS: Weighted = tuple((n, text) for n, text in CLAUSES if not re.search(r"\b(i|me)\b", text))
-
-SENTENCES: Weighted = (
-    (12, "{clause}."),
-    (8, "{clause} and {clause}."),
-    (5, "{clause~}, but {clause}."),
-    (3, "although {clause~}, {clause}."),
-    (2, "{clause} because {clause}."),
-    (3, "{starter}, {clause}."),
-    (2, "{critics} said that {view}, and i agree."),
-    (1, "{critics} said that {view~}, but i disagree."),
-    (2, "i expected a {adj~} {film}, but {clause}."),
-    (3, "what a {adj} {film}!"),
-)
-
-GOOD_CLOSINGS = (
-    "i recommend it to {audience}.",
-    "i want to see it again.",
-    "i would gladly watch it again.",
-    "it is worth the money.",
-)
-BAD_CLOSINGS = (
-    "i do not recommend it to {audience}.",
-    "i never want to see it again.",
-    "i would rather read a book.",
-    "it is not worth the money.",
-)
-
-OPENINGS: Weighted = (
-    (5, "i watched this {film} {occasion}."),
-    (4, "i saw this {kind} {film} with {companion}."),
-    (4, "we went to see this {kind} {film} {occasion}."),
-    (3, "{companion} and i watched this {film} {occasion}."),
-    (3, "this {kind} {film} is about a {herokind} {hero}."),
-    (4, "in this {film}, a {herokind} {hero} {quest}."),
-    (3, "a {hero} {quest} in {place}."),
-    (3, "this {film} is set in {place}."),
-    (2, "the {kind} {film} runs for {minutes}."),
-    (3, "it is the story of a {hero} and a {hero} in {place}."),
-)
 
 _SLOTS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "adj": (tuple(lexicon.GOOD_ADJECTIVES), tuple(lexicon.BAD_ADJECTIVES)),
@@ -190,7 +121,7 @@ def reviews(count: int, seed: int, *, longest: int = 30, shortest: int = 6) -> I
             f"no room for a sentence beyond shortest={shortest}",
             "Leave at least 14 words between shortest and longest",
         )
-    writer = _Writer(random.Random(seed))
+    writer = Writer(random.Random(seed))
     for _ in range(count):
         review = writer.review(longest)
         while not shortest <= len(words(review.completion)) <= longest:
@@ -201,7 +132,7 @@ def reviews(count: int, seed: int, *, longest: int = 30, shortest: int = 6) -> I
 def prompts(count: int, seed: int, *, longest: int = 20) -> list[str]:
     """Distinct review openings of at most `longest` words, in the order they were written."""
     found: dict[str, None] = {}
-    writer = _Writer(random.Random(seed))
+    writer = Writer(random.Random(seed))
     while len(found) < count:
         prompt = writer.review(30).prompt
         if len(words(prompt)) <= longest:
@@ -209,7 +140,7 @@ def prompts(count: int, seed: int, *, longest: int = 20) -> list[str]:
     return list(found)
 
 
-class _Writer:
+class Writer:
     """Fills templates; remembers the words of the current review so as not to repeat itself."""
 
     def __init__(self, rng: random.Random) -> None:

@@ -1,5 +1,6 @@
 """The review writer: seeded, agreeing in number, neutral in its prompts, judged as it meant."""
 
+import random
 import re
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.envs.sentiment import lexicon
-from rlhf_gym.envs.sentiment.grammar import CLAUSES, SENTENCES, prompts, reviews, words
+from rlhf_gym.envs.sentiment.grammar import Writer, prompts, reviews, words
 from rlhf_gym.envs.sentiment.oracle import read, sentiment
+from rlhf_gym.envs.sentiment.templates import CLAUSES, SENTENCES
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +79,7 @@ def test_no_fluent_review_is_heard_as_noise(sample):
 
 def test_every_single_sentence_is_heard_as_it_was_meant():
     """Sentence by sentence, not on average: a sign that is wrong once is a bug."""
-    import random
-
-    from rlhf_gym.envs.sentiment.grammar import _Writer
-
-    writer = _Writer(random.Random(0))
+    writer = Writer(random.Random(0))
     for polarity in (1, -1):
         for _, template in (*CLAUSES, *SENTENCES):
             for _ in range(10):
