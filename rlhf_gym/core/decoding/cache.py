@@ -75,6 +75,8 @@ class KeyValueCache:
         starts: columns of padding on the left of each prompt, shape (rows,).
         width: columns that the prompts take.
         dtype: of keys and values.
+        used: another cache whose memory is not needed any more; taken over if it fits, because
+            fresh memory costs more than anything else here.
 
     Attributes:
         lengths: tokens in each slot, padding not counted, shape (rows,).
@@ -82,7 +84,14 @@ class KeyValueCache:
         row_at: the caller's row in each slot, shape (rows,); None if all in order.
     """
 
-    def __init__(self, shape: CacheShape, starts: Tensor, width: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        shape: CacheShape,
+        starts: Tensor,
+        width: int,
+        dtype: torch.dtype,
+        used: KeyValueCache | None = None,
+    ) -> None:
         self._shape = shape
         self._next = width
         self._longest = width
@@ -93,8 +102,9 @@ class KeyValueCache:
 
         columns = min(shape.columns, width + ROOM)
         block = (shape.layers, 2, len(starts), shape.heads, columns, shape.size)
-        # Zeros, for a weight of 0 times whatever lies in fresh memory may be NaN.
-        self._block = torch.zeros(block, dtype=dtype, device=starts.device)
+        self._block: Tensor = _memory(block, dtype, starts.device, used)
+        # A weight of 0 times whatever lies in this memory may be NaN.
+        self._block[..., width:, :] = 0.0
         # One line for all rows until rows differ; then one per row and head, as products want it.
         self._mask = self._block.new_zeros(1, 1, columns)
         self._mask[..., width:] = -torch.inf
@@ -144,7 +154,7 @@ class KeyValueCache:
         return self._fixed_views
 
     def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these; memory is given back when none is left.
+        """Drop all rows but these.
 
         Args:
             rows: the caller's row numbers, distinct, in their new order.
@@ -162,8 +172,6 @@ class KeyValueCache:
         for lines in by_row:
             lines[holes] = lines[movers]
         self.lengths = self.lengths[:count]
-        if count == 0:
-            self._block = self._block[:, :, :0].clone()
         self._fixed_views = None
         self._set_order(slots.masked_scatter(moves, holes))
 
@@ -229,3 +237,14 @@ class KeyValueCache:
             self._mask = self._mask.expand(shape).clone()
             self._fixed_views = None
         return self._mask
+
+
+def _memory(
+    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, used: KeyValueCache | None
+) -> Tensor:
+    """Memory of this shape, taken from `used` if that is the same."""
+    if used is not None:
+        block = used._block
+        if (block.shape, block.dtype, block.device) == (shape, dtype, device):
+            return block
+    return torch.empty(shape, dtype=dtype, device=device)

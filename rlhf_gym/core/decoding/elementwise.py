@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,16 +40,33 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return torch.addcmul(linear, x, x, value=_GELU_CUBIC).mul_(x).sigmoid_().mul_(x)
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+class RMSNorm(NamedTuple):
     """x / sqrt(mean(x^2) + eps) * weight over the last axis, in float32 inside.
+
+    With h numbers it is computed as x / hypot(|x|, sqrt(h eps)) * (sqrt(h) weight): four kernels.
+
+    Attributes:
+        floor: sqrt(h eps), shape (1, 1).
+        scaled_weight: sqrt(h) weight, shape (hidden,).
 
     Source: Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019), equation 4.
     """
-    wide = x.float()
-    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    floor = _constant(eps, wide.dtype, wide.device)
-    scale = torch.addcmul(floor, norm, norm, value=1 / x.shape[-1]).rsqrt_()
-    return (wide * scale).to(x.dtype).mul_(weight)
+
+    floor: Tensor
+    scaled_weight: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor, eps: float) -> RMSNorm:
+        """The norm with this weight, shape (hidden,)."""
+        size = len(weight)
+        floor = torch.full((1, 1), math.sqrt(size * eps), device=weight.device)
+        return cls(floor, weight.float() * math.sqrt(size))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalise the last axis."""
+        wide = x.float()
+        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).hypot_(self.floor)
+        return torch.div(wide, length).mul_(self.scaled_weight).to(x.dtype)
 
 
 @cache

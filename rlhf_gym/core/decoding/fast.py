@@ -116,6 +116,7 @@ class FastDecoder:
     def prefill(self, input_ids: Tensor, attention_mask: Tensor, capacity: int) -> Tensor:
         """Read the prompts; see `Decoder.prefill`."""
         check_prompts(input_ids, attention_mask)
+        used = None if self._session is None else self._session[1]
         self.release()
         self._budget = max(0, capacity - input_ids.shape[1])
         with torch.inference_mode():
@@ -126,7 +127,8 @@ class FastDecoder:
             self._head = affine_map([self._head_layer], pack)
             layers, _, kv_heads, size, _, _ = self._architecture
             shape = CacheShape(layers, kv_heads, size, columns)
-            cache = KeyValueCache(shape, ids.shape[1] - lengths, ids.shape[1], forward.dtype)
+            width = ids.shape[1]
+            cache = KeyValueCache(shape, width - lengths, width, forward.dtype, used)
             hidden = self._read_prompts(forward, ids, lengths, cache.fill)
         self._session = forward, cache
         return hidden.clone()

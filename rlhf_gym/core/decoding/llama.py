@@ -13,7 +13,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.mistral.modeling_mistral import MistralRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from rlhf_gym.core.decoding.elementwise import activation, rms_norm
+from rlhf_gym.core.decoding.elementwise import RMSNorm, activation
 from rlhf_gym.core.decoding.fast import Architecture, Attend
 from rlhf_gym.core.decoding.linear import AffineMap, affine_map, is_readable
 
@@ -21,41 +21,38 @@ _STATIC_ROPES = ("default", "linear", "llama3", "yarn")
 """Rotary embeddings that do not depend on the length of what is read."""
 
 
-class _Norm(NamedTuple):
-    weight: Tensor
-    eps: float
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
-
-
 class _Layer(NamedTuple):
     """One block: x += out(attend(rotate(qkv(norm_1 x)))); x += down(act(gate(n)) * up(n))."""
 
-    norm_1: _Norm
+    norm_1: RMSNorm
     qkv: AffineMap
     out: AffineMap
-    norm_2: _Norm
+    norm_2: RMSNorm
     gate_up: AffineMap
     act: Callable[[Tensor], Tensor]
     down: AffineMap
 
 
 class LlamaForward(NamedTuple):
-    """The trunk with the weights it had when it was read; see `Forward`."""
+    """The trunk with the weights it had when it was read; see `Forward`.
+
+    Attributes:
+        rotations: cosines and signed sines of every position, shape (positions, 2 * size).
+        rotated: how many of the projected numbers are queries and keys.
+    """
 
     dtype: torch.dtype
     embedding: Tensor
-    cosines: Tensor
-    sines: Tensor
+    rotations: Tensor
     rotated: int
     layers: tuple[_Layer, ...]
-    norm: _Norm
+    norm: RMSNorm
 
     def __call__(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """See `Forward.__call__`."""
         x = embedding(ids, self.embedding)
-        cosines, sines = self.cosines[positions], self.sines[positions]
+        # (tokens, 1, size) each: every head of a token turns alike
+        cosines, sines = embedding(positions, self.rotations).unsqueeze(1).chunk(2, dim=-1)
         for number, (norm_1, qkv, out, norm_2, gate_up, act, down) in enumerate(self.layers):
             projected = qkv(norm_1(x))
             self._rotate(projected, cosines, sines)
@@ -108,16 +105,14 @@ class LlamaTrunk:
         trunk, size = self._trunk, self.architecture.size
         weight: Tensor = trunk.embed_tokens.weight
         places = torch.arange(positions, device=weight.device)[None]
-        # The model's own table, so that every static scaling is covered; broadcast over heads.
-        cosines, sines = (table[0][:, None] for table in trunk.rotary_emb(weight, places))
-        signs = torch.ones(size, device=weight.device, dtype=weight.dtype)
-        signs[: size // 2] = -1
+        # The model's own tables, (positions, size) each, so that every static scaling is covered.
+        cosines, sines = (table[0] for table in trunk.rotary_emb(weight, places))
+        sines[:, : size // 2].neg_()
         heads = self.architecture.heads + self.architecture.key_value_heads
         return LlamaForward(
             weight.dtype,
             weight,
-            cosines,
-            sines * signs,
+            torch.cat([cosines, sines], dim=-1),
             heads * size,
             tuple(_read_layer(layer, pack) for layer in trunk.layers),
             _read_norm(trunk.norm),
@@ -178,5 +173,5 @@ def _read_layer(block: Any, pack: bool) -> _Layer:
     )
 
 
-def _read_norm(norm: Any) -> _Norm:
-    return _Norm(norm.weight, norm.variance_epsilon)
+def _read_norm(norm: Any) -> RMSNorm:
+    return RMSNorm.of(norm.weight, norm.variance_epsilon)
