@@ -48,13 +48,13 @@ class DemoConfig:
     """Folder of all stages; what an earlier demo left there is replaced."""
     seed: int = 0
     """Of every stage."""
-    reviews: int = 6000
+    reviews: int = 8000
     """Reviews to pretrain on."""
     demonstrations: int = 2000
     """Reviews whose completions are demonstrated."""
-    prompts: int = 1000
+    prompts: int = 4000
     """Openings whose completions are ranked, four each, to learn the reward."""
-    timesteps: int = 120_000
+    timesteps: int = 80_000
     """Response tokens to train PPO on."""
 
 
@@ -120,8 +120,8 @@ class _Demo:
                 tokenizer="word",
                 vocab_size=1024,
                 context=64,
-                epochs=3,
-                learning_rate=3e-3,
+                epochs=4,
+                learning_rate=4e-3,
                 seed=self.config.seed,
             )
         )
@@ -168,7 +168,7 @@ class _Demo:
                 model=self._path("sft"),
                 data=(self._path("data/feedback.jsonl"),),
                 output=self._path("reward_model"),
-                epochs=4,
+                epochs=3,
                 learning_rate=1e-3,
                 batch_size=16,
                 seed=self.config.seed,
