@@ -47,6 +47,7 @@ def draw_training(folder: Path, picture: Path) -> Path:
     # The object-oriented interface: no global figure, no display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     scalars = read_scalars(folder)
     panels = [
@@ -63,6 +64,8 @@ def draw_training(folder: Path, picture: Path) -> Path:
             axes.plot(steps, values, color=f"C{number - 1}", linewidth=1.8)
         axes.set_title(title, loc="left", fontsize=11)
         axes.set_xlabel("response tokens")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(picture, dpi=150)

@@ -54,7 +54,7 @@ class DemoConfig:
     """Reviews whose completions are demonstrated."""
     prompts: int = 4000
     """Openings whose completions are ranked, four each, to learn the reward."""
-    timesteps: int = 80_000
+    timesteps: int = 60_000
     """Response tokens to train PPO on."""
 
 
