@@ -296,12 +296,20 @@ def test_no_prompt_is_on_two_sides(tmp_path: Path) -> None:
     assert [len(part) for part in split] == [96, 12, 12]
 
 
-def test_held_out_data_of_its_own(tmp_path: Path) -> None:
-    other = write(tmp_path, pairs(7, seed=9), "other.jsonl")
-    split = split_judgements(
-        config(tmp_path, write(tmp_path, pairs(40)), held_out_data=(other,), validation=0)
-    )
-    assert [len(part) for part in split] == [40, 0, 7]
+def test_prompts_of_held_out_data_are_not_trained_on(tmp_path: Path) -> None:
+    shared = write(tmp_path, pairs(7), "shared.jsonl")
+    data = write(tmp_path, pairs(40))
+    split = split_judgements(config(tmp_path, data, held_out_data=(shared,), validation=0))
+    assert [len(part) for part in split] == [33, 0, 7]
+    with pytest.raises(InvalidData, match="every prompt"):
+        split_judgements(config(tmp_path, data, held_out_data=(data,)))
+
+
+def test_a_scale_needs_different_responses_and_says_so_before_training(tmp_path: Path) -> None:
+    samples = write(tmp_path, [{"text": "good film"}] * 5, "samples.jsonl")
+    with pytest.raises(InvalidData, match="normalise_on"):
+        learn(tmp_path, pairs(20), normalise_on=samples)
+    assert not (tmp_path / "reward_model" / "model.safetensors").exists()
 
 
 def test_a_base_that_is_no_model_and_a_folder_that_is_a_file_are_refused(tmp_path: Path) -> None:

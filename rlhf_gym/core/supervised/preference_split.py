@@ -27,7 +27,8 @@ class Split(NamedTuple):
 def split_judgements(config: RewardModelConfig) -> Split:
     """Read the feedback and part it, so that a prompt is on one side only.
 
-    Ratings are brought to mean 0, deviation 1 of the training ratings, the scale of a fresh head.
+    Training rows whose prompt stands in held-out data of its own are left out. Ratings are
+    brought to mean 0, deviation 1 of the training ratings, the scale of a fresh head.
 
     Raises:
         InvalidData: rows that are no feedback; thumbs that all point the same way, as the first
@@ -46,8 +47,17 @@ def split_judgements(config: RewardModelConfig) -> Split:
             for path in config.held_out_data
             for j in read_judgements(path, columns=config.columns)
         ]
+        theirs = {judged.group for judged in held}
+        judgements = [judged for judged in judgements if judged.group not in theirs]
     else:
         judgements, held = by_prompt(judgements, config.held_out)
+    if not judgements:
+        raise InvalidData(
+            "data",
+            config.data,
+            "every prompt stands in the held-out data too",
+            "Give other data to train on",
+        )
     train, validation = by_prompt(judgements, config.validation)
     _check_informative(train)
     return _standardise_ratings(Split(train, validation, held))

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.errors import InvalidArgument, InvalidData
 from rlhf_gym.core.supervised.common import StageConfig, close_folder, last_checkpoint, open_folder
-from rlhf_gym.core.supervised.preference_data import Judgement, encode, read_responses
+from rlhf_gym.core.supervised.preference_data import Example, Judgement, encode, read_responses
 from rlhf_gym.core.supervised.preference_split import split_judgements
 from rlhf_gym.core.tokenizers import TokenizerKind
 
@@ -28,8 +28,17 @@ if TYPE_CHECKING:
 
     from rlhf_gym.core.supervised.trainer import Batch
 
-SCALE_SEQUENCES = 4096
-"""Mean and deviation of the scores are those of so many responses: known to within 2 %."""
+SCALE_JUDGEMENTS = 4096
+"""Scores are normalised on the responses of so many rows at most: to within 2 %."""
+
+_COPIED = (
+    "accuracy",
+    "loss",
+    "calibration_error",
+    "length_correlation",
+    "longer_wins",
+    "rating_concordance",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,18 +143,18 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
     """
     folder = open_folder(config, "reward-model")
     split = split_judgements(config)
+    scaled_on = _scale_responses(config, split.train)
     model, tokenizer = _starting_point(config, folder, split.train)
 
     from rlhf_gym.core.models import context_length
-    from rlhf_gym.core.reward_head import fold_normalisation
     from rlhf_gym.core.supervised.best_model import BestModel
     from rlhf_gym.core.supervised.preference_batches import FeedbackCollator, cut_responses
-    from rlhf_gym.core.supervised.reward_evaluation import evaluate_reward_model, score_sequences
+    from rlhf_gym.core.supervised.reward_evaluation import evaluate_reward_model
     from rlhf_gym.core.supervised.trainer import Examples, train
 
     context = min(config.context, context_length(model.config) or config.context)
-    to_examples = partial(encode, tokenizer=tokenizer, max_tokens=context)
-    examples, chosen_by, held = (to_examples(part) for part in split)
+    parts = (encode(part, tokenizer, context) for part in (*split, scaled_on))
+    examples, chosen_by, held, scaled = parts
     examples = cut_responses(examples, config.cut, config.seed)
     pad_id = int(tokenizer.pad_token_id)
     best = BestModel(folder)
@@ -167,13 +176,7 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
     )
     best.restore(model)
     metrics, bands = evaluate_reward_model(model, held, pad_id)
-    scaled_on = examples
-    if config.normalise_on is not None:
-        scaled_on = to_examples(read_responses(config.normalise_on, columns=config.columns))
-    sequences = _some([ids for e in scaled_on for ids in e.sequences], config.seed)
-    scores = score_sequences(model, sequences, pad_id)
-    mean, std = float(scores.mean()), float(scores.std(correction=0))
-    fold_normalisation(model, mean, std)
+    mean, std = _normalise(model, scaled, pad_id)
     result = RewardModelResult(
         output=folder,
         parameters=model.num_parameters(),
@@ -181,15 +184,10 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
         held_out_judgements=len(held),
         steps=trained.steps,
         seconds=trained.seconds,
-        accuracy=metrics.accuracy,
         accuracy_interval=(metrics.accuracy_low, metrics.accuracy_high),
-        loss=metrics.loss,
-        calibration_error=metrics.calibration_error,
-        length_correlation=metrics.length_correlation,
-        longer_wins=metrics.longer_wins,
-        rating_concordance=metrics.rating_concordance,
         score_mean=mean,
         score_std=std,
+        **{name: getattr(metrics, name) for name in _COPIED},
     )
     details = {"held_out": metrics, "reliability": [band._asdict() for band in bands]}
     close_folder(config, model, tokenizer, {"result": result, **details})
@@ -210,18 +208,45 @@ def feedback_loss(model: nn.Module, batch: Batch, *, noise: float = 0.0) -> Tens
     return -judgement_log_probs(logits[:, 0].float(), targets_of(batch), noise).mean()
 
 
-def _some(sequences: list[list[int]], seed: int) -> list[list[int]]:
-    """At most `SCALE_SEQUENCES` of them, drawn at random."""
-    if len(sequences) <= SCALE_SEQUENCES:
-        return sequences
-    drawn = np.random.default_rng(seed).choice(len(sequences), SCALE_SEQUENCES, replace=False)
-    return [sequences[i] for i in drawn]
+def _scale_responses(config: RewardModelConfig, train: list[Judgement]) -> list[Judgement]:
+    """Whose scores get mean 0 and deviation 1: given responses, or the training ones.
+
+    Raises:
+        InvalidData: all of them are the same.
+    """
+    judgements = train
+    if config.normalise_on is not None:
+        judgements = read_responses(config.normalise_on, columns=config.columns)
+    if len({(j.prompt, response) for j in judgements for response in j.responses}) < 2:
+        raise InvalidData(
+            "normalise_on",
+            config.normalise_on,
+            "one response has one score, and no deviation",
+            "Give many different ones",
+        )
+    if len(judgements) <= SCALE_JUDGEMENTS:
+        return judgements
+    drawn = np.random.default_rng(config.seed).choice(
+        len(judgements), SCALE_JUDGEMENTS, replace=False
+    )
+    return [judgements[i] for i in drawn]
+
+
+def _normalise(model: PreTrainedModel, examples: list[Example], pad_id: int) -> tuple[float, float]:
+    """Fold mean 0 and deviation 1 on these responses into the model; what they were before."""
+    from rlhf_gym.core.reward_head import fold_normalisation
+    from rlhf_gym.core.supervised.reward_evaluation import score_sequences
+
+    scores = score_sequences(model, [ids for e in examples for ids in e.sequences], pad_id)
+    mean, std = float(scores.mean()), float(scores.std(correction=0))
+    fold_normalisation(model, mean, std)
+    return mean, std
 
 
 def _starting_point(
     config: RewardModelConfig, folder: Path, judgements: list[Judgement]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model to train, with a fresh head unless it is a reward model already."""
+    """The model to train, with a fresh head, and its tokenizer."""
     import torch
 
     from rlhf_gym.core.models import load_tokenizer, new_causal_lm
