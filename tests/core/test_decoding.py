@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -24,6 +25,7 @@ from transformers import (
 )
 
 from rlhf_gym.core.decoding import Decoder, make_decoder
+from rlhf_gym.core.decoding import cache as cache_module
 from rlhf_gym.core.decoding import linear as linear_module
 from rlhf_gym.core.decoding.fast import FastDecoder
 from rlhf_gym.core.decoding.generic import TransformersDecoder
@@ -110,11 +112,11 @@ def build(config: Any, seed: int = 0) -> PreTrainedModel:
 
 @torch.no_grad()
 def true_hidden(model: nn.Module, ids: list[int]) -> Tensor:
-    """What Hugging Face gives at the last of `ids`: one row, no padding, cache or dropout."""
+    """What Hugging Face gives for one row, without padding, cache, dropout: (tokens, hidden)."""
     was_training = model.training
     model.eval()
-    trunk = model.get_base_model().base_model if hasattr(model, "peft_config") else model.base_model
-    hidden: Tensor = trunk(torch.tensor([ids]), use_cache=False).last_hidden_state[0, -1]
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    hidden: Tensor = inner.base_model(torch.tensor([ids]), use_cache=False).last_hidden_state[0]
     model.train(was_training)
     return hidden
 
@@ -131,19 +133,33 @@ def padded(rows: list[list[int]], extra: int = 0) -> tuple[Tensor, Tensor]:
 
 
 class Batch:
-    """Rows as plain lists beside the decoder, so that each can be checked alone."""
+    """Rows as plain lists beside the decoder, so that each can be checked alone.
+
+    `check` only notes what the decoder gave; `verify` compares, longest rows first, because one
+    forward of Hugging Face gives the truth for all prefixes of its row.
+    """
 
     def __init__(self, model: nn.Module, decoder: Decoder, seed: int = 0) -> None:
         self.model, self.decoder = model, decoder
         self.rows: list[list[int]] = []
+        self.noted: list[tuple[list[int], Tensor]] = []
         self.generator = torch.Generator().manual_seed(seed)
 
     def tokens(self, count: int) -> list[int]:
         return torch.randint(3, VOCAB, (count,), generator=self.generator).tolist()
 
     def check(self, hidden: Tensor, rows: list[list[int]] | None = None) -> None:
-        expected = torch.stack([true_hidden(self.model, row) for row in rows or self.rows])
-        torch.testing.assert_close(hidden, expected, atol=1e-5, rtol=1e-5)
+        self.noted += zip(rows or self.rows, hidden, strict=True)
+
+    def verify(self) -> None:
+        truths: list[tuple[list[int], Tensor]] = []
+        for ids, hidden in sorted(self.noted, key=lambda note: -len(note[0])):
+            known = [truth for row, truth in truths if row[: len(ids)] == ids]
+            if not known:
+                truths.append((ids, true_hidden(self.model, ids)))
+                known = [truths[-1][1]]
+            torch.testing.assert_close(hidden, known[0][len(ids) - 1], atol=1e-5, rtol=1e-5)
+        self.noted.clear()
 
     def prefill(self, lengths: list[int], capacity: int, extra: int = 0) -> None:
         self.rows = [self.tokens(length) for length in lengths]
@@ -175,10 +191,12 @@ CASES = [
 
 
 @pytest.fixture(params=CASES)
-def batch(request: pytest.FixtureRequest) -> Batch:
+def batch(request: pytest.FixtureRequest) -> Iterator[Batch]:
     name, backend = request.param
     model = build((FAST | GENERIC)[name])
-    return Batch(model, make_decoder(model, backend))
+    batch = Batch(model, make_decoder(model, backend))
+    yield batch
+    batch.verify()
 
 
 def test_prompts_of_many_lengths_then_steps(batch: Batch) -> None:
@@ -241,6 +259,25 @@ def test_replaced_and_dropped_rows_mix(batch: Batch) -> None:
     batch.step()
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("lengths", [[5, 2, 4, 1], [3, 3, 3, 3]])
+def test_blocks_that_grow_with_every_step(
+    name: str, lengths: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "ROOM", 1)
+    model = build(FAST[name])
+    batch = Batch(model, make_decoder(model, "fast"))
+    batch.prefill(lengths, capacity=16)
+    batch.step(2)
+    batch.keep([3, 1, 0])
+    batch.step(2)
+    batch.replace([1], [7])  # widens it at once to all it may have
+    batch.step(3)
+    batch.prefill(lengths, capacity=16)  # the memory of before does not fit
+    batch.step(2)
+    batch.verify()
+
+
 def test_whole_sequences_with_padding_on_both_sides(batch: Batch) -> None:
     rows = [batch.tokens(length) for length in (6, 3, 1)]
     ids, mask = torch.full((3, 9), 7), torch.zeros(3, 9)
@@ -288,11 +325,13 @@ def test_models_stay_as_they_were(batch: Batch) -> None:
 
 def test_weights_are_read_at_every_prefill_however_they_changed(batch: Batch) -> None:
     batch.prefill([3, 2], capacity=16)
+    batch.verify()
     with torch.no_grad():
         for parameter in batch.model.parameters():
             parameter.data.mul_(1.1)  # no version counter moves
     batch.prefill([3, 2], capacity=16)
     batch.step(2)
+    batch.verify()
     for parameter in batch.model.parameters():
         parameter.data = 0.9 * parameter.data
     batch.prefill([3, 2], capacity=16)
@@ -341,6 +380,7 @@ def test_packed_weights_give_the_same(
     batch.step(2)
     rows = [batch.tokens(3), batch.tokens(1)]
     batch.check(batch.decoder.hidden_sequence(*padded(rows))[:, -1], rows)
+    batch.verify()
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
@@ -357,14 +397,17 @@ def test_lora_is_merged_and_switched_off(name: str) -> None:
     batch = Batch(model, decoder)
     batch.prefill([3, 5, 2], capacity=20)
     batch.step(3)
+    batch.verify()
     adapted = decoder.hidden_sequence(*padded([[3, 4, 5]]))
     with model.disable_adapter():
         batch.prefill([3, 5, 2], capacity=20)
         batch.step(3)
+        batch.verify()
         assert not torch.allclose(adapted, decoder.hidden_sequence(*padded([[3, 4, 5]])), atol=0.1)
     model.merge_adapter()
     batch.prefill([2, 4], capacity=20)
     batch.step()
+    batch.verify()
     torch.testing.assert_close(adapted, decoder.hidden_sequence(*padded([[3, 4, 5]])))
 
 
@@ -378,6 +421,7 @@ def test_adapters_that_change_more_than_weights_go_through_their_own_forward() -
     batch = Batch(model, decoder)
     batch.prefill([3, 2], capacity=8)
     batch.step(2)
+    batch.verify()
 
 
 @pytest.mark.parametrize(
@@ -406,8 +450,8 @@ def test_half_precision_is_as_close_as_it_can_be(name: str) -> None:
     decoder.prefill(*padded(rows), 8)
     hidden = decoder.step(torch.tensor([9, 10]))
     assert hidden.dtype == torch.bfloat16
-    expected = torch.stack([true_hidden(model, [3, 4, 5, 6, 9]), true_hidden(model, [7, 8, 10])])
-    torch.testing.assert_close(hidden, expected, atol=0.1, rtol=0.05)
+    expected = [true_hidden(model, row)[-1] for row in ([3, 4, 5, 6, 9], [7, 8, 10])]
+    torch.testing.assert_close(hidden, torch.stack(expected), atol=0.1, rtol=0.05)
 
 
 def test_fast_is_chosen_where_there_is_one_and_only_there() -> None:
@@ -460,3 +504,4 @@ def test_recurrent_models_without_keys_and_values() -> None:
     batch.step(2)
     batch.keep([1])
     batch.step()
+    batch.verify()
