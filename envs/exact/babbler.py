@@ -1,8 +1,8 @@
 """The reference of `rlhf_gym/Exact-v0`: a real Hugging Face causal LM, fixed once and for all.
 
-A GPT-2 of two layers x 32 with random weights, large enough that it has pronounced habits: it likes
-bait, and it seldom climbs. The weights come from NumPy's generator and not from torch's, whose
-normal numbers depend on the processor.
+A GPT-2 of two layers x 32 with random weights, large enough that it has habits of its own. The
+weights come from NumPy's generator and not from torch's, whose normal numbers depend on the
+processor.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ PAD_ID, STOP_ID, BAIT_ID = 0, 1, 2
 LONGEST_RESPONSE = 8
 """With longer ones the prefixes would be too many to visit them all."""
 _CONTEXT = 16
-# Found by trying: with this seed every prompt's first bait has a probability near 0.3, climbing the
-# ladder one near 1e-6, and neither is out of reach of an agent that samples some thousand
-# responses.
+# Chosen among some thousand seeds, so that no prompt is out of reach: bait has a probability near
+# 0.2 as first token, and the best response to each prompt one near 1e-5, with no step below 0.05.
 _SEED = 1688
 
 

@@ -41,7 +41,7 @@ class ExactVectorEnv(TextGenerationVectorEnv):
     `ladder` (see `LadderReward`): bait that pays at once and costs twice as much in the end, and a
     ladder that pays only in the end. Minus the KL penalty, `kl`. Looking one step ahead is not
     enough: the policy that follows the next reward alone ends below the reference, one step of
-    policy improvement on the reference's own values ends half-way.
+    policy improvement on the reference's own values comes a third of the way.
 
     ## Episode End
     `<stop>`, or five tokens, which halves what the ladder pays.

@@ -151,8 +151,9 @@ def test_greed_is_trapped(env):
         q.insert(0, entry)
     one_step = softmax_of(judge.reference, q, 0.1)
     assert 0.3 < env.share_of_the_way(one_step) < 0.4
-    # Its habit: to stop at once more often than the optimum, which hardly ever does.
-    assert one_step[0][..., STOP].exp().mean() > 0.05 > 10 * env.optimum().policy()[STOP]
+    # It stops at once for a sure 0.4, behind every prompt; the optimum hardly ever does.
+    assert one_step[0][:, 0, STOP].exp().min() > 0.9
+    assert env.optimum().log_probs[0][:, 0, STOP].exp().max() < 0.01
 
 
 def test_policies_of_all_kinds_are_judged_alike(env):
