@@ -36,8 +36,8 @@ class Iteration(NamedTuple):
     """What one iteration cost.
 
     Attributes:
-        seconds: wall clock.
-        cpu_seconds: of the process; with one thread the wall clock of an idle machine.
+        seconds: of CPU time; with one thread the time on the wall of an idle machine.
+        wall: seconds on the wall of this machine, whatever else it did.
         rollout: seconds of sampling and scoring.
         update: seconds of the epochs.
         tokens: response tokens.
@@ -46,7 +46,7 @@ class Iteration(NamedTuple):
     """
 
     seconds: float
-    cpu_seconds: float
+    wall: float
     rollout: float
     update: float
     tokens: float
@@ -196,7 +196,7 @@ def _table(
 ) -> list[Measurement]:
     return [
         Measurement(f"PPO iteration, {label}", "speed-up", theirs.seconds, ours.seconds, target),
-        Measurement("  in CPU seconds", "speed-up", theirs.cpu_seconds, ours.cpu_seconds),
+        Measurement("  on the wall", "speed-up", theirs.wall, ours.wall),
         Measurement("  rollout and scoring", "speed-up", theirs.rollout, ours.rollout),
         Measurement("  update", "speed-up", theirs.update, ours.update),
         Measurement("  peak memory beside the networks", "saving", theirs.peak_mib, ours.peak_mib),

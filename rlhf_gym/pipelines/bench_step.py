@@ -7,7 +7,6 @@ is timed inside such waves, so its caches are as warm or cold as they are in rea
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
@@ -19,7 +18,7 @@ from rlhf_gym.core.sampler import Sampler
 from rlhf_gym.core.tokens import Observation, TokenRules, lm_inputs
 from rlhf_gym.envs.text.vector import TextGenerationVectorEnv
 from rlhf_gym.pipelines.bench_task import PAD_ID, BenchModels, BenchTask, build_models
-from rlhf_gym.pipelines.bench_timing import Measurement, alternate, median_of
+from rlhf_gym.pipelines.bench_timing import Measurement, alternate, median_of, now
 from rlhf_gym.rewards.base import RewardTerm
 from rlhf_gym.rewards.kl import KLPenalty
 from rlhf_gym.rewards.model import RewardModel
@@ -51,24 +50,23 @@ def sample_wave(env: TextGenerationVectorEnv, sampler: Sampler) -> Wave:
         env: in DISABLED mode, with no stop token that is legal.
         sampler: of the policy.
     """
-    clock = time.perf_counter
     observation, _ = env.reset()
     inputs = lm_inputs(cast(Observation, observation))
     ids, mask = (inputs[name][:, : env.prompt_width] for name in ("input_ids", "attention_mask"))
-    started = clock()
+    started = now()
     sampler.prefill(ids, mask, env.max_response_tokens)
-    prefill = clock() - started
+    prefill = now() - started
     token_seconds, stepping = [], 0.0
     for time_step in range(env.max_response_tokens):
-        started = clock()
+        started = now()
         draw = sampler.draw()
-        drawn = clock()
+        drawn = now()
         env.channel.write(draw.tokens, draw.log_probs)
         env.step(draw.tokens.numpy())
-        stepped = clock()
+        stepped = now()
         if time_step + 1 < env.max_response_tokens:
             sampler.advance(draw.tokens)
-        token_seconds.append(drawn - started + clock() - stepped)
+        token_seconds.append(drawn - started + now() - stepped)
         stepping += stepped - drawn
     return Wave(prefill + sum(token_seconds), stepping, token_seconds)
 

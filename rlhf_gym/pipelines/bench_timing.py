@@ -1,4 +1,8 @@
-"""Timing that a busy machine cannot fool: warm up, take turns, take medians, say ratios."""
+"""Timing that a busy machine does not fool: warm up, take turns, take medians, say ratios.
+
+On one thread the clock is the process's own CPU time: on an idle machine that is the time on the
+wall, on a busy one it leaves out what the neighbours took.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +83,7 @@ def alternate(
 
 
 def median_of(work: Callable[[], object], rounds: int, *, warm_up: int = 1) -> float:
-    """Median wall-clock seconds of one call."""
+    """Median seconds of one call."""
     seconds = alternate({"": lambda: seconds_of(work)}, rounds, warm_up=warm_up)[""]
     return statistics.median(seconds)
 
@@ -89,11 +93,16 @@ def column_medians(rows: Sequence[tuple[float, ...]]) -> list[float]:
     return [statistics.median(column) for column in zip(*rows, strict=True)]
 
 
+def now() -> float:
+    """Seconds of CPU time on one thread, of the wall's clock on several; differences count."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 def seconds_of(work: Callable[[], object]) -> float:
-    """Wall-clock seconds that one call takes."""
-    started = time.perf_counter()
+    """Seconds that one call takes."""
+    started = now()
     work()
-    return time.perf_counter() - started
+    return now() - started
 
 
 @contextmanager

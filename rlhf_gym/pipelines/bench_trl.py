@@ -28,6 +28,9 @@ from typing import Any, TextIO
 class IterationClock:
     """Starts an iteration when a line comes in, and answers with what it cost when it ends.
 
+    Seconds are of CPU time: with one thread that is the time on the wall of an idle machine, and a
+    busy one does not disturb it.
+
     Args:
         commands: one line starts one iteration; their end ends the process.
         answers: receives one line of JSON first, when everything is loaded, then one per iteration.
@@ -41,7 +44,7 @@ class IterationClock:
         self._commands = commands
         self._answers = answers
         self._started: float | None = None
-        self._cpu_started = 0.0
+        self._wall_started = 0.0
         self._update: float | None = None
 
     def next_iteration(self) -> None:
@@ -54,19 +57,19 @@ class IterationClock:
             raise SystemExit(0)
         reset_peak()
         self._update = None
-        self._cpu_started, self._started = time.process_time(), time.perf_counter()
+        self._wall_started, self._started = time.perf_counter(), time.process_time()
 
     def mark_update(self) -> None:
         """The rollout is over; only the first call of an iteration counts."""
         if self._update is None:
-            self._update = time.perf_counter()
+            self._update = time.process_time()
 
     def _measurements(self, started: float) -> dict[str, float]:
-        now = time.perf_counter()
+        now = time.process_time()
         update = now if self._update is None else self._update
         return {
             "seconds": now - started,
-            "cpu_seconds": time.process_time() - self._cpu_started,
+            "wall": time.perf_counter() - self._wall_started,
             "rollout": update - started,
             "update": now - update,
             "tokens": self.tokens,

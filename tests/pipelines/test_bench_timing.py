@@ -1,5 +1,7 @@
 """Contestants take turns, medians count, and figures say what their kind says."""
 
+import time
+
 import pytest
 
 from rlhf_gym.core.errors import InvalidArgument
@@ -8,6 +10,7 @@ from rlhf_gym.pipelines.bench_timing import (
     alternate,
     column_medians,
     median_of,
+    seconds_of,
     threads,
 )
 
@@ -60,10 +63,15 @@ def test_medians_by_column():
 
 def test_the_median_ignores_one_slow_call(monkeypatch):
     clock = iter([0.0, 100.0, 0.0, 1.0, 0.0, 50.0, 0.0, 3.0])  # warm-up, then 1 s, 50 s, 3 s
-    monkeypatch.setattr(
-        "rlhf_gym.pipelines.bench_timing.time.perf_counter", lambda: next(clock), raising=True
-    )
+    monkeypatch.setattr("rlhf_gym.pipelines.bench_timing.now", lambda: next(clock))
     assert median_of(lambda: None, rounds=3, warm_up=1) == 3.0
+
+
+def test_on_one_thread_waiting_costs_nothing():
+    with threads(1):
+        assert seconds_of(lambda: time.sleep(0.2)) < 0.1
+    with threads(2):
+        assert seconds_of(lambda: time.sleep(0.2)) >= 0.2
 
 
 def test_the_number_of_threads_is_put_back():

@@ -37,7 +37,7 @@ import json, sys
 print(json.dumps({"loaded_mib": 100.0}), flush=True)
 seconds = float(sys.argv[1])
 for line in sys.stdin:
-    print(json.dumps({"seconds": seconds, "cpu_seconds": seconds / 2, "rollout": seconds / 4,
+    print(json.dumps({"seconds": seconds, "wall": seconds / 2, "rollout": seconds / 4,
                       "update": seconds * 3 / 4, "tokens": 128, "peak_mib": 130.0}), flush=True)
     seconds *= 2
 """
@@ -169,10 +169,10 @@ def test_the_comparison_takes_medians_and_puts_the_targets(tmp_path, monkeypatch
     rows = compare(TOY, 3, fake_worker(tmp_path, 4.0), {"trunk": 3.0, "separate": None})
 
     # After the warm-up ours takes 2, 4, 8 seconds and the baseline 8, 16, 32.
-    iteration, cpu, rollout, update, memory = rows[:5]
+    iteration, wall, rollout, update, memory = rows[:5]
     assert (iteration.baseline, iteration.ours, iteration.value) == (16.0, 4.0, 4.0)
     assert iteration.met is True
-    assert (cpu.ours, rollout.ours, update.ours) == (2.0, 1.0, 3.0)
+    assert (wall.ours, rollout.ours, update.ours) == (2.0, 1.0, 3.0)
     assert (memory.kind, memory.baseline, memory.ours) == ("saving", 30.0, 30.0)
     assert "shared trunk" in iteration.what
     assert "four networks" in rows[5].what
