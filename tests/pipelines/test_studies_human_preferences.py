@@ -82,6 +82,14 @@ def test_accuracy_by_subset_and_ties_count_half():
     assert found.length_correlation > 0.9
 
 
+def test_verdicts_survive_a_file():
+    found = verdicts([1.0, -1.0], ["a", "b"], [1, 0.5])
+    again = Verdicts.of(found.pairs, json.loads(json.dumps(found.numbers())))
+    assert again.pairs == found.pairs
+    for name in ("margins", "longer", "scores", "lengths"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+
+
 def test_report(tmp_path, capsys):
     parts = [verdicts([1.0, -1.0], ["a", "b"], [1, 1]), verdicts([1.0, 1.0], ["a", "b"], [0, 1])]
     results = [FoldResult(part, 40.0, 1.0) for part in parts]

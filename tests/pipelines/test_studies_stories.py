@@ -10,6 +10,7 @@ import pytest
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.pipelines.generation import Generation
 from rlhf_gym.pipelines.studies import StudyConfig
+from rlhf_gym.pipelines.studies.kept import kept
 from rlhf_gym.pipelines.studies.story_feedback import (
     feedback_config,
     leave_out_ties,
@@ -83,6 +84,18 @@ def test_ties_are_left_out(tmp_path):
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     assert leave_out_ties(tmp_path / "pairs.jsonl", tmp_path / "decided.jsonl") == 1
     assert json.loads((tmp_path / "decided.jsonl").read_text()) == pairs[0]
+
+
+def test_what_is_kept_is_computed_again_only_if_something_changed(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"runs": len(calls), "interval": (0.5, math.nan)}
+
+    path = tmp_path / "seed-0" / "result.json"
+    for settings, runs in (({"seed": 0}, 1), ({"seed": 0}, 1), ({"seed": 1}, 2)):
+        assert kept(path, settings, compute) == {"runs": runs, "interval": [0.5, None]}
 
 
 def test_real_data_is_asked_for_by_name(monkeypatch):

@@ -7,7 +7,8 @@ model on their pairs, and judges the pairs of the last fifth. Five seeds hold ev
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from rlhf_gym.core.calibration import expected_calibration_error, reliability
 from rlhf_gym.core.supervised.pretrain import PretrainConfig, pretrain
 from rlhf_gym.core.supervised.reward_model import RewardModelConfig, train_reward_model
+from rlhf_gym.pipelines.studies.kept import kept
 from rlhf_gym.pipelines.studies.preference_folds import (
     FOLDS,
     Fold,
@@ -28,7 +30,7 @@ from rlhf_gym.pipelines.studies.results import StudyReport, over_seeds
 if TYPE_CHECKING:
     from rlhf_gym.pipelines.studies import StudyConfig
 
-CONTEXT = 192
+CONTEXT = 160
 """Tokens; of longer dialogues the end is read."""
 VOCAB_SIZE = 4096
 SIZE = "tiny"
@@ -41,7 +43,7 @@ class FoldResult:
     Attributes:
         verdicts: on the fifth that was held out.
         perplexity: of unseen dialogues under the pretrained language model.
-        seconds: of both trainings.
+        seconds: processor time of both trainings.
     """
 
     verdicts: Verdicts
@@ -67,10 +69,23 @@ def learn(fold: Fold, seed: int) -> FoldResult:
         fold: files of the split.
         seed: of weights and order.
     """
-    base = pretrain(pretrain_config(fold, seed))
-    learned = train_reward_model(reward_model_config(fold, seed))
-    verdicts = judge(learned.output, fold, learned.score_std, CONTEXT)
-    return FoldResult(verdicts, base.held_out_perplexity, base.seconds + learned.seconds)
+    stages = pretrain_config(fold, seed), reward_model_config(fold, seed)
+
+    def compute() -> dict[str, Any]:
+        started = time.process_time()
+        base, learned = pretrain(stages[0]), train_reward_model(stages[1])
+        seconds = time.process_time() - started
+        verdicts = judge(learned.output, fold, learned.score_std, CONTEXT)
+        return {
+            "verdicts": verdicts.numbers(),
+            "perplexity": base.held_out_perplexity,
+            "seconds": seconds,
+        }
+
+    settings = {"stages": [asdict(stage) for stage in stages]}
+    found = kept(fold.folder / "verdicts.json", settings, compute)
+    verdicts = Verdicts.of(fold.held_out_records, found["verdicts"])
+    return FoldResult(verdicts, found["perplexity"], found["seconds"])
 
 
 def pretrain_config(fold: Fold, seed: int) -> PretrainConfig:
@@ -81,7 +96,7 @@ def pretrain_config(fold: Fold, seed: int) -> PretrainConfig:
         size=SIZE,
         vocab_size=VOCAB_SIZE,
         context=CONTEXT,
-        epochs=1,
+        epochs=0.5,
         batch_size=16,
         learning_rate=3e-3,
         samples=8,
@@ -147,7 +162,8 @@ def publish(results: list[FoldResult], folder: Path) -> None:
         "",
         f"Language models of {VOCAB_SIZE} tokens, size {SIZE}, perplexity on unseen dialogues "
         f"{np.mean([result.perplexity for result in results]):.1f}; of a dialogue the last "
-        f"{CONTEXT} tokens are read. Both trainings: {np.mean(seconds):.0f} seconds a seed.",
+        f"{CONTEXT} tokens are read. Both trainings: {np.mean(seconds):.0f} processor "
+        "seconds a seed.",
     ]
     report.raw = {
         "subsets": rows,

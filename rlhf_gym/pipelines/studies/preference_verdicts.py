@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,20 @@ class Verdicts:
     longer: Floats
     scores: Floats
     lengths: Floats
+
+    @classmethod
+    def of(cls, pairs: Sequence[Record], numbers: Mapping[str, list[Any]]) -> Verdicts:
+        """What `numbers` gave for these pairs."""
+        return cls(list(pairs), **{name: np.array(rows) for name, rows in numbers.items()})
+
+    def numbers(self) -> dict[str, list[Any]]:
+        """All but the pairs, for a file."""
+        return {
+            "margins": self.margins.tolist(),
+            "longer": self.longer.tolist(),
+            "scores": self.scores.tolist(),
+            "lengths": self.lengths.tolist(),
+        }
 
     @property
     def right(self) -> Floats:

@@ -7,38 +7,27 @@ is paid by the reward model alone, and the function is only watched, as the gold
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rlhf_gym.agents import PPO
-from rlhf_gym.agents.ppo import PPOConfig
-from rlhf_gym.core.supervised.reward_model import RewardModelResult, train_reward_model
-from rlhf_gym.pipelines.collect import collect
 from rlhf_gym.pipelines.studies.results import Interval, StudyReport, over_seeds
-from rlhf_gym.pipelines.studies.story_feedback import (
-    StoryFiles,
-    feedback_config,
-    leave_out_ties,
-    reward_model_config,
-    write_files,
+from rlhf_gym.pipelines.studies.story_feedback import write_files
+from rlhf_gym.pipelines.studies.story_task import StoryTask
+from rlhf_gym.pipelines.studies.story_training import (
+    FUNCTION_KL_COEF,
+    MODEL_KL_COEF,
+    NUM_ENVS,
+    PPO_CONFIG,
+    TOKENS,
+    Learned,
+    LearnedReward,
+    learn,
+    learn_reward,
 )
-from rlhf_gym.pipelines.studies.story_task import StoryMeasurement, StoryTask, feelings
-from rlhf_gym.rewards.base import RewardTerm, as_reward
-from rlhf_gym.rewards.model import RewardModel
 
 if TYPE_CHECKING:
     from rlhf_gym.pipelines.studies import StudyConfig
 
-NUM_ENVS = 128
-TOKENS = 80_000
-"""Response tokens per seed; 14 updates."""
-SETTINGS = PPOConfig(learning_rate=6e-4, epochs=2, minibatches=4)
-FUNCTION_KL_COEF = 0.1
-"""Reward per nat where a feeling brings 1."""
-MODEL_KL_COEF = 0.15
-"""Reward per nat where a deviation of the reward model's scores brings 1."""
 SHOWN = 4
 """Openings whose continuations stand in the report."""
 
@@ -55,21 +44,6 @@ COLUMNS = (
 """Two numbers in a cell are before and after."""
 
 
-@dataclass(frozen=True)
-class Learned:
-    """One training run.
-
-    Attributes:
-        before: the storyteller as it came.
-        after: the policy, on the same openings.
-        seconds: processor time of the training.
-    """
-
-    before: StoryMeasurement
-    after: StoryMeasurement
-    seconds: float
-
-
 def run(config: StudyConfig) -> None:
     """Both parts, once per seed, and one report."""
     folder = config.output / "stories"
@@ -77,29 +51,23 @@ def run(config: StudyConfig) -> None:
     files = write_files(task, folder)
     report = StudyReport("stories260k, paid for naming feelings", COLUMNS)
 
-    by_function, by_model, reward_models = [], [], []
-    for seed in range(config.seeds):
-        learned = learn(task, as_reward(feelings), FUNCTION_KL_COEF, seed, TOKENS)
-        by_function.append(learned)
-        report.add("function", seed, *_cells(learned))
-    for seed in range(config.seeds):
-        reward_models.append(learn_reward(files, seed))
-        reward = RewardModel(reward_models[-1].output)
-        learned = learn(task, reward, MODEL_KL_COEF, seed, TOKENS)
-        by_model.append(learned)
-        report.add("reward model", seed, *_cells(learned))
-
+    by_function = [learn(task, folder, seed) for seed in range(config.seeds)]
+    rewards = [learn_reward(files, seed) for seed in range(config.seeds)]
+    by_model = [learn(task, folder, seed, reward) for seed, reward in enumerate(rewards)]
+    for payer, runs in (("function", by_function), ("reward model", by_model)):
+        for seed, learned in enumerate(runs):
+            report.add(payer, seed, *_cells(learned))
     for name, runs in (("a function", by_function), ("a reward model", by_model)):
         report.notes += [_summary(name, runs), ""]
-    report.notes += [*_accuracy_notes(reward_models), ""]
-    report.notes += [_seconds(by_function, by_model, reward_models), ""]
+    report.notes += [*_accuracy_notes(rewards), ""]
+    report.notes += [_seconds(by_function, by_model, rewards), ""]
     report.notes += _samples(by_function[0], by_model[0])
     report.raw = {
         "function": _numbers(by_function),
         "reward_model": _numbers(by_model),
-        "reward_models": [_without_folder(result) for result in reward_models],
+        "reward_models": [_without_folder(reward) for reward in rewards],
         "settings": {
-            "ppo": SETTINGS,
+            "ppo": PPO_CONFIG,
             "tokens": TOKENS,
             "num_envs": NUM_ENVS,
             "function_kl_coef": FUNCTION_KL_COEF,
@@ -107,47 +75,6 @@ def run(config: StudyConfig) -> None:
         },
     }
     report.publish(folder)
-
-
-def learn(task: StoryTask, reward: RewardTerm, kl_coef: float, seed: int, tokens: int) -> Learned:
-    """Train the storyteller on a reward, and look at it before and after.
-
-    Args:
-        task: model, prompts and held-out prompts.
-        reward: what it is paid, without the KL penalty.
-        kl_coef: reward per nat of KL.
-        seed: of policy, sampling and prompts.
-        tokens: response tokens to sample.
-    """
-    env = task.env(task.prompts, reward, kl_coef=kl_coef, num_envs=NUM_ENVS)
-    unseen = task.env(
-        task.held_out, reward, kl_coef=kl_coef, num_envs=len(task.held_out), gold=feelings
-    )
-    agent = PPO("LMPolicy", env, SETTINGS, seed=seed, device="cpu")
-    started = time.process_time()
-    agent.learn(tokens)
-    seconds = time.process_time() - started
-    before = task.measure(task.model, unseen, seed=seed)
-    return Learned(before, task.measure(agent.policy.model, unseen, seed=seed), seconds)
-
-
-def learn_reward(files: StoryFiles, seed: int) -> RewardModelResult:
-    """Let the storyteller write pairs, a teacher compare them and a reward model learn from it.
-
-    Args:
-        files: model and prompts.
-        seed: of all three.
-    """
-    folder = files.folder / f"seed-{seed}"
-    pairs, unseen = folder / "pairs.jsonl", folder / "unseen-pairs.jsonl"
-    decided, unseen_decided = folder / "decided.jsonl", folder / "unseen-decided.jsonl"
-    collect(feedback_config(files, pairs, held_out=False, seed=seed))
-    collect(feedback_config(files, unseen, held_out=True, seed=seed))
-    leave_out_ties(pairs, decided)
-    leave_out_ties(unseen, unseen_decided)
-    return train_reward_model(
-        reward_model_config(files, decided, unseen_decided, folder / "reward-model", seed=seed)
-    )
 
 
 def _cells(learned: Learned) -> list[str]:
@@ -175,26 +102,27 @@ def _summary(name: str, runs: list[Learned]) -> str:
     )
 
 
-def _accuracy_notes(results: list[RewardModelResult]) -> list[str]:
-    first = results[0]
+def _accuracy_notes(rewards: list[LearnedReward]) -> list[str]:
+    first = rewards[0]
     low, high = first.accuracy_interval
     return [
         "Reward models on pairs of unseen openings, labelled without mistakes, ties left out: "
-        f"accuracy {over_seeds([result.accuracy for result in results])} over seeds; seed 0 "
-        f"{first.accuracy:.3f} [{low:.3f}, {high:.3f}] on its {first.held_out_judgements} pairs, "
-        f"after {first.train_judgements} to learn from; longer wins "
-        f"{over_seeds([result.longer_wins for result in results])}."
+        f"accuracy {over_seeds([reward.accuracy for reward in rewards])} over seeds; seed 0 "
+        f"{first.accuracy:.3f} [{low:.3f}, {high:.3f}] on its {first.unseen_pairs} pairs, "
+        f"after {first.train_pairs} to learn from; longer wins "
+        f"{over_seeds([reward.longer_wins for reward in rewards])}."
     ]
 
 
 def _seconds(
-    by_function: list[Learned], by_model: list[Learned], rewards: list[RewardModelResult]
+    by_function: list[Learned], by_model: list[Learned], rewards: list[LearnedReward]
 ) -> str:
-    function, model = (over_seeds([r.seconds for r in runs]) for runs in (by_function, by_model))
-    head = over_seeds([result.seconds for result in rewards])
+    function, model, head = (
+        over_seeds([one.seconds for one in runs]).mean for runs in (by_function, by_model, rewards)
+    )
     return (
-        f"One thread, a seed: PPO {function.mean:.0f} processor seconds for the function and "
-        f"{model.mean:.0f} for the reward model, whose training took {head.mean:.0f} seconds."
+        f"Processor seconds a seed: PPO {function:.0f} for the function and {model:.0f} for the "
+        f"reward model; pairs, labels and the reward model itself {head:.0f}."
     )
 
 
@@ -222,5 +150,7 @@ def _numbers(runs: list[Learned]) -> list[dict[str, Any]]:
     return plain
 
 
-def _without_folder(result: RewardModelResult) -> dict[str, Any]:
-    return {name: value for name, value in asdict(result).items() if not isinstance(value, Path)}
+def _without_folder(reward: LearnedReward) -> dict[str, Any]:
+    numbers = asdict(reward)
+    del numbers["folder"]
+    return numbers
