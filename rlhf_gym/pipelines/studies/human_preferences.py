@@ -30,7 +30,7 @@ from rlhf_gym.pipelines.studies.results import StudyReport, over_seeds
 if TYPE_CHECKING:
     from rlhf_gym.pipelines.studies import StudyConfig
 
-CONTEXT = 160
+CONTEXT = 192
 """Tokens; of longer dialogues the end is read."""
 VOCAB_SIZE = 4096
 SIZE = "tiny"
@@ -96,7 +96,7 @@ def pretrain_config(fold: Fold, seed: int) -> PretrainConfig:
         size=SIZE,
         vocab_size=VOCAB_SIZE,
         context=CONTEXT,
-        epochs=0.5,
+        epochs=1,
         batch_size=16,
         learning_rate=3e-3,
         samples=8,
