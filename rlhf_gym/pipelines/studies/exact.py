@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 ENV_ID = "rlhf_gym/Exact-v0"
 NUM_ENVS = 512
 TOKENS = 400_000
-"""Response tokens per seed. With 150,000 most seeds get as far, and about one in ten is still at 0.9
-when the learning rate has come to 0."""
+"""Response tokens per seed. With 150,000 most seeds get as far, but one in ten runs was still at
+0.9 when the learning rate had come to 0."""
 SETTINGS = PPOConfig(learning_rate=1e-3, epochs=4, minibatches=4)
 
 
