@@ -51,5 +51,14 @@ slow: install
 bench: install
 	$(BIN)/rlhf-gym bench
 
+# TRL 1.12, the last release with a PPO trainer, in an environment of its own.
+bench-trl: .bench-trl/.installed
+
+.bench-trl/.installed:
+	$(PYTHON) -m venv .bench-trl
+	.bench-trl/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	.bench-trl/bin/python -m pip install --quiet --disable-pip-version-check 'trl==1.12.*'
+	@touch $@
+
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
