@@ -12,7 +12,6 @@ from typing import NamedTuple, cast
 
 import torch
 from gymnasium.vector import AutoresetMode
-from torch.nn.functional import scaled_dot_product_attention
 
 from rlhf_gym.core.sampler import Sampler
 from rlhf_gym.core.tokens import Observation, TokenRules, lm_inputs
@@ -142,15 +141,19 @@ def measure_growth(task: BenchTask, batch: int, rounds: int) -> list[Measurement
 
 
 def attention_seconds(task: BenchTask, batch: int, keys: int, rounds: int) -> float:
-    """Seconds of one decoding step's attention alone, over all layers."""
-    shape = (batch, task.heads, keys, task.hidden // task.heads)
-    key, value = torch.randn(shape), torch.randn(shape)
-    query = key[:, :, :1].contiguous()
+    """Seconds of one decoding step's attention alone, over all layers.
+
+    Every layer has keys and values of its own, so that they are fetched from as far away as in a
+    real step.
+    """
+    size = task.hidden // task.heads
+    cache = torch.randn(task.layers, 2, batch * task.heads, keys, size)
+    query = torch.randn(batch * task.heads, 1, size)
 
     @torch.no_grad()
     def attend() -> None:
-        for _ in range(task.layers):
-            scaled_dot_product_attention(query, key, value)
+        for key, value in cache:
+            torch.bmm(torch.bmm(query, key.mT).softmax(-1), value)
 
     return median_of(attend, 20 * rounds, warm_up=10)
 
