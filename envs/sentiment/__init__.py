@@ -9,9 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlhf_gym.envs.sentiment.task import SentimentEnv, SentimentVectorEnv
-
     from rlhf_gym.envs.sentiment.oracle import gold_sentiment, sentiment
+    from rlhf_gym.envs.sentiment.task import SentimentEnv, SentimentVectorEnv
 
 _MODULES = {
     "SentimentEnv": "task",
