@@ -52,7 +52,8 @@ bench: install
 	$(BIN)/rlhf-gym bench
 
 # TRL 1.12, the last release with a PPO trainer, in an environment of its own.
-bench-trl: .bench-trl/.installed
+bench-trl: install .bench-trl/.installed
+	$(BIN)/rlhf-gym bench --parts iteration
 
 .bench-trl/.installed:
 	$(PYTHON) -m venv .bench-trl
