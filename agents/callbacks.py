@@ -145,7 +145,7 @@ class TokenProgressBar(ProgressBarCallback):
 
     def _on_step(self) -> bool:
         done = self.model.num_timesteps - self.model._num_timesteps_at_start
-        self.pbar.update(min(done, self.pbar.total) - self.pbar.n)
+        self.pbar.update(min(done, self.pbar.total or done) - self.pbar.n)
         return True
 
 
