@@ -72,6 +72,8 @@ def _print_result(name: str, result: Any) -> None:
     table = Table(title=f"rlhf-gym {name}", show_header=False)
     for field in fields(result):
         value = getattr(result, field.name)
+        if isinstance(value, tuple):
+            value = " to ".join(f"{part:.4g}" for part in value)
         if isinstance(value, float):
             value = f"{value:.4g}"
         if isinstance(value, (int, str)) or hasattr(value, "__fspath__"):
