@@ -6,13 +6,14 @@ import copy
 from typing import Any
 
 import gymnasium as gym
+import torch
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.utils import ConstantSchedule, LinearSchedule
 from torch import nn
 from transformers import PreTrainedModel
 
 from rlhf_gym.agents.config import TextAlgorithmConfig
-from rlhf_gym.agents.lm_models import ModelSource, shared_copy
+from rlhf_gym.agents.lm_models import shared_copy
 from rlhf_gym.agents.lm_policy import LMPolicy
 from rlhf_gym.agents.stepping import TextStepper
 from rlhf_gym.core.errors import InvalidArgument
@@ -38,7 +39,12 @@ def make_schedule(config: TextAlgorithmConfig) -> LinearSchedule | ConstantSched
 
 
 def build_policy(
-    policy_class: type[LMPolicy], stepper: TextStepper, policy_kwargs: dict[str, Any], seed: int
+    policy_class: type[LMPolicy],
+    stepper: TextStepper,
+    policy_kwargs: dict[str, Any],
+    *,
+    seed: int,
+    device: torch.device,
 ) -> LMPolicy:
     """A policy for an environment; it starts as the environment's reference unless told otherwise.
 
@@ -47,6 +53,7 @@ def build_policy(
         stepper: the environment.
         policy_kwargs: what the user asked for; `model` is a directory or hub name.
         seed: of the policy's own sampling and of fresh adapters.
+        device: where the policy is going to be.
 
     Raises:
         InvalidArgument: an unknown keyword, a module among them, or no model anywhere.
@@ -64,7 +71,9 @@ def build_policy(
                 "SB3 pickles policy_kwargs and compares them when an agent is loaded",
                 "Save it with save_pretrained and give the folder, or make it the reference",
             )
-    kwargs = {"model": _reference(stepper, policy_kwargs), **policy_kwargs}
+    kwargs = {**policy_kwargs}
+    if kwargs.get("model") is None:
+        kwargs["model"] = _from_reference(stepper, device, shares=bool(kwargs.get("lora_rank")))
     return policy_class(
         stepper.venv.observation_space,
         stepper.venv.action_space,
@@ -75,18 +84,18 @@ def build_policy(
     )
 
 
-def _reference(stepper: TextStepper, policy_kwargs: dict[str, Any]) -> ModelSource | None:
-    """A model to train that begins as the reference; None if another one is named."""
+def _from_reference(stepper: TextStepper, device: torch.device, *, shares: bool) -> PreTrainedModel:
+    """A model to train that begins as the environment's reference."""
     reference = stepper.reference
-    if policy_kwargs.get("model") is not None:
-        return None
     if not isinstance(reference, PreTrainedModel):
         raise InvalidArgument(
             "policy_kwargs",
-            policy_kwargs,
+            {"model": None},
             "the environment has no reference to start from, and no model is named",
             "Pass policy_kwargs={'model': directory}, or reference=... to the environment",
         )
     # Adapters leave the weights below them alone, so policy and reference can share these: the
-    # reference is the policy with its adapter switched off.
-    return shared_copy(reference) if policy_kwargs.get("lora_rank") else copy.deepcopy(reference)
+    # reference is the policy with its adapter switched off. On two devices they cannot.
+    if shares and reference.device == device:
+        return shared_copy(reference)
+    return copy.deepcopy(reference)

@@ -125,7 +125,11 @@ class LMAlgorithm(BaseAlgorithm):
             self.policy = self.policy_class(**self._policy_parameters)
         else:
             self.policy = build_policy(
-                self.policy_class, self.stepper, self.policy_kwargs, self._policy_seed
+                self.policy_class,
+                self.stepper,
+                self.policy_kwargs,
+                seed=self._policy_seed,
+                device=self.device,
             )
             self._policy_parameters = self.policy.constructor_parameters()
         if self.env is not None:

@@ -76,7 +76,7 @@ class PPOConfig(TextAlgorithmConfig):
 
 
 class PPO(TextAlgorithm):
-    """PPO with a clipped objective and a value model; see `TextAlgorithm` for the arguments."""
+    """PPO with a clipped objective and a value model; see `LMAlgorithm` for the arguments."""
 
     config_class: ClassVar[type[TextAlgorithmConfig]] = PPOConfig
     config: PPOConfig

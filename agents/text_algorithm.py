@@ -201,8 +201,8 @@ class TextAlgorithm(LMAlgorithm):
             loss = self.loss(part)
             loss.backward()  # type: ignore[no-untyped-call]
             self.metrics.add("loss", loss)
-        moved, limit = self.metrics.current("approx_kl"), self.config.max_update_kl
-        if limit is not None and moved > limit:
+        most = self.config.max_update_kl
+        if most is not None and self.metrics.current("approx_kl") > most:
             self.metrics.end_minibatch()
             return False
         gradients = [p.grad for p in self._trained if p.grad is not None]

@@ -4,12 +4,16 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO as SB3PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
-from rlhf_gym.agents.functional import whiten
+from rlhf_gym.agents.functional import clipped_policy_loss, clipped_value_loss, whiten
 from rlhf_gym.agents.metrics import UpdateMetrics
 from rlhf_gym.agents.minibatches import Minibatch, minibatches
 from rlhf_gym.agents.ppo import PPO, PPOConfig
@@ -136,6 +140,71 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(make_env: Maker) -
     assert gradients[0]
     for one, many in zip(*gradients, strict=True):
         torch.testing.assert_close(one, many, atol=1e-6, rtol=1e-4)
+
+
+class _Table(torch.nn.Module):
+    """A policy that knows transition number n by heart: what SB3's PPO asks a policy for."""
+
+    def __init__(self, log_probs: Tensor, values: Tensor, entropies: Tensor) -> None:
+        super().__init__()
+        self.log_probs = torch.nn.Parameter(log_probs.clone())
+        self.values = torch.nn.Parameter(values.clone())
+        self.entropies = torch.nn.Parameter(entropies.clone())
+        self.optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
+
+    def evaluate_actions(self, observations: Tensor, _: Tensor) -> tuple[Tensor, ...]:
+        n = observations.long().squeeze(-1)
+        return self.values[n], self.log_probs[n], self.entropies[n]
+
+    def set_training_mode(self, _: bool) -> None:
+        pass
+
+
+def test_the_loss_has_the_gradient_of_sb3s_ppo() -> None:
+    """The same numbers as one rollout of SB3's PPO, trained for one step of SGD with rate 1."""
+    count, clip = 24, 0.2
+    generator = torch.Generator().manual_seed(0)
+    old, now, values, advantages, returns, entropies = torch.randn(6, count, generator=generator)
+    now = old + 0.3 * now  # some ratios beyond the clip
+
+    # With one environment and no time left, SB3 flattens its buffer in order.
+    stock = SB3PPO(
+        "MlpPolicy",
+        gym.make("CartPole-v1"),
+        n_steps=count,
+        batch_size=count,
+        n_epochs=1,
+        clip_range=clip,
+        normalize_advantage=False,
+        ent_coef=0.05,
+        vf_coef=0.05,  # SB3 squares the error, we halve it
+        max_grad_norm=1e9,
+        learning_rate=1.0,
+        device="cpu",
+    )
+    stock.set_logger(Logger(None, []))
+    numbered = gym.spaces.Box(0, count, (1,))
+    buffer = RolloutBuffer(count, numbered, stock.action_space, device="cpu")
+    buffer.observations[:, 0, 0] = np.arange(count)
+    for name, numbers in (("log_probs", old), ("advantages", advantages), ("returns", returns)):
+        getattr(buffer, name)[:, 0] = numbers.numpy()
+    buffer.full = True
+    table = _Table(now, values, entropies)
+    stock.policy, stock.rollout_buffer = table, buffer
+    stock.train()
+
+    ours = [tensor.clone().requires_grad_() for tensor in (now, values, entropies)]
+    loss = (
+        clipped_policy_loss(ours[0], old, advantages, clip)
+        + 0.1 * clipped_value_loss(ours[1], values, returns, None)
+        - 0.05 * ours[2]
+    ).mean()
+    trained = (table.log_probs, table.values, table.entropies)
+    before = (now, values, entropies)
+    for gradient, after, start in zip(
+        torch.autograd.grad(loss, ours), trained, before, strict=True
+    ):
+        torch.testing.assert_close(start - gradient, after.detach())
 
 
 def test_minibatches_cover_every_episode_once_in_a_new_order(make_env: Maker) -> None:
