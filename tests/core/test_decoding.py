@@ -259,6 +259,15 @@ def test_replaced_and_dropped_rows_mix(batch: Batch) -> None:
     batch.step()
 
 
+@pytest.fixture
+def nan_in_fresh_memory() -> Iterator[None]:
+    """Every tensor that is not filled holds NaN, as fresh memory may."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("nan_in_fresh_memory")
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 @pytest.mark.parametrize("lengths", [[5, 2, 4, 1], [3, 3, 3, 3]])
 def test_blocks_that_grow_with_every_step(
@@ -409,6 +418,9 @@ def test_lora_is_merged_and_switched_off(name: str) -> None:
     batch.step()
     batch.verify()
     torch.testing.assert_close(adapted, decoder.hidden_sequence(*padded([[3, 4, 5]])))
+    with model.disable_adapter():  # although it is merged
+        batch.prefill([2, 4], capacity=20)
+        batch.verify()
 
 
 def test_adapters_that_change_more_than_weights_go_through_their_own_forward() -> None:

@@ -6,23 +6,33 @@ Each equals the Hugging Face module that it replaces to float32 rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import FastGELUActivation, GELUTanh, NewGELUActivation, SiLUActivation
+from transformers.activations import ACT2CLS
 
 _GELU_LINEAR = 2 * math.sqrt(2 / math.pi)
 _GELU_CUBIC = _GELU_LINEAR * 0.044715
 
 
+def _classes(*names: str) -> set[type]:
+    """The modules behind names of `config.hidden_act`; some come with settings beside them."""
+    entries: Iterable[Any] = (ACT2CLS[name] for name in names)
+    return {entry[0] if isinstance(entry, tuple) else entry for entry in entries}
+
+
+_TANH_GELUS = _classes("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
+_SILUS = _classes("silu", "swish")
+
+
 def activation(module: nn.Module) -> Callable[[Tensor], Tensor]:
     """The fastest function that computes what `module` does; it may overwrite its input."""
-    if type(module) in (NewGELUActivation, GELUTanh, FastGELUActivation):
+    if type(module) in _TANH_GELUS:
         return gelu_tanh
-    if type(module) in (nn.SiLU, SiLUActivation):
+    if type(module) in _SILUS:
         return torch.nn.functional.silu
     return cast(Callable[[Tensor], Tensor], module)
 

@@ -176,12 +176,12 @@ class FastDecoder:
         # Weights may have changed since the last prefill, so the head it read is not used again.
         self._head = None
         device = self._trunk.device
+        ids, columns = left_justified(input_ids.to(device), attention_mask.to(device))
+        check_length(ids.shape[1], self._architecture.context)
         with torch.inference_mode():
-            ids, columns = left_justified(input_ids.to(device), attention_mask.to(device))
-            check_length(ids.shape[1], self._architecture.context)
-            forward = self._trunk.read(ids.shape[1], False)
-            hidden = at_columns(self._read(forward, ids, None), columns)
-        return hidden.clone()
+            hidden = self._read(self._trunk.read(ids.shape[1], False), ids, None)
+        with torch.no_grad():
+            return at_columns(hidden, columns)
 
     def release(self) -> None:
         """Give memory back; see `Decoder.release`."""

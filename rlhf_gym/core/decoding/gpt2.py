@@ -64,13 +64,16 @@ class GPT2Trunk:
     def __init__(self, trunk: GPT2Model) -> None:
         self._trunk = trunk
         config = trunk.config
-        attentions = [block.attn for block in _blocks(trunk)]
+        size = config.hidden_size // config.num_attention_heads
+        scale = size**-0.5 if config.scale_attn_weights else 1.0
+        by_depth = config.scale_attn_by_inverse_layer_idx
+        layers = config.num_hidden_layers
         self.architecture = Architecture(
-            layers=len(attentions),
+            layers=layers,
             heads=config.num_attention_heads,
             key_value_heads=config.num_attention_heads,
-            size=config.hidden_size // config.num_attention_heads,
-            scales=tuple(attention.scaling for attention in attentions),
+            size=size,
+            scales=tuple(scale / (layer + 1 if by_depth else 1) for layer in range(layers)),
             context=config.max_position_embeddings,
         )
 

@@ -45,6 +45,8 @@ def read_linear(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
     """
     lora = cast(Any, layer)
     if type(layer) is _lora_linear():
+        if lora.disable_adapters and lora.merged:
+            lora.unmerge()  # as its own forward does
         weight, bias = read_linear(lora.base_layer)
         if lora.disable_adapters or lora.merged:
             return weight, bias
