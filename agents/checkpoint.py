@@ -144,8 +144,8 @@ def restore(algorithm: LMAlgorithm, state: dict[str, Any]) -> None:
             f"it does not fit the policy: {error}",
             "Resume with the class that wrote it",
         ) from error
-    # SB3 resets an environment it has no observation of, which would draw prompts.
-    algorithm._last_obs = algorithm.stepper.reset()
+    # The seed set by the constructor waits for the next reset; it must not meet the restored state.
+    algorithm.stepper.reset()
     algorithm.stepper.load_state_dict(state["env"])
     for name, generator in _generators(algorithm).items():
         generator.set_state(state["generators"][name])

@@ -158,9 +158,11 @@ def test_predict_with_the_cache_equals_predict_without(make_env: Maker) -> None:
         expected, _ = make_policy(env).predict(observation, deterministic=True)
         assert np.array_equal(actions, expected)
         observation, *_ = env.step(actions)
-    # Another batch, and changed weights: nothing stale is used.
+    # Another batch of rows, then new weights under rows that grew by one: nothing stale is used.
     single = {key: value[0] for key, value in observation.items()}
     assert cached.predict(single, deterministic=True)[0].shape == ()
+    actions, _ = cached.predict(observation, deterministic=True)
+    observation, *_ = env.step(actions)
     with torch.no_grad():
         for policy in (cached, fresh):
             policy.model.transformer.ln_f.weight.mul_(-1.0)

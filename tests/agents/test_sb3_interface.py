@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 from torch import Tensor
 
 from rlhf_gym.agents.ppo import PPO
+from rlhf_gym.agents.rollout import RolloutBatch
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.envs.text import TextGenerationEnv
@@ -176,6 +177,19 @@ def test_progress_bar_counts_tokens(make_env: Maker, monkeypatch: pytest.MonkeyP
     agent_for(make_env()).learn(60, progress_bar=True)
     (bar,) = bars
     assert bar.n == bar.total == 60
+
+
+def test_no_prompt_is_skipped_at_the_start(make_env: Maker) -> None:
+    """SB3 resets the environment before the first rollout; those prompts are answered."""
+    answered = []
+
+    class Watched(PPO):
+        def update(self, batch: RolloutBatch) -> None:
+            answered.append(batch.prompt_index.tolist())
+
+    env = make_env(prompt_order="sequential", autoreset_mode="Disabled", num_envs=2)
+    Watched("LMPolicy", env, seed=0, device="cpu", minibatches=2).learn(20)
+    assert answered[:3] == [[0, 1], [2, 3], [4, 5]]
 
 
 def test_learning_twice_goes_on_or_starts_anew(make_env: Maker) -> None:
