@@ -270,10 +270,11 @@ def nan_in_fresh_memory() -> Iterator[None]:
 @pytest.mark.usefixtures("nan_in_fresh_memory")
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 @pytest.mark.parametrize("lengths", [[5, 2, 4, 1], [3, 3, 3, 3]])
-def test_blocks_that_grow_with_every_step(
-    name: str, lengths: list[int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("room", [1, 3])
+def test_blocks_that_grow_now_and_then(
+    name: str, lengths: list[int], room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_module, "ROOM", 1)
+    monkeypatch.setattr(cache_module, "ROOM", room)
     model = build(FAST[name])
     batch = Batch(model, make_decoder(model, "fast"))
     batch.prefill(lengths, capacity=16)
@@ -390,6 +391,20 @@ def test_packed_weights_give_the_same(
     rows = [batch.tokens(3), batch.tokens(1)]
     batch.check(batch.decoder.hidden_sequence(*padded(rows))[:, -1], rows)
     batch.verify()
+
+
+def test_a_packed_head_is_not_used_for_whole_sequences_after_an_update(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(linear_module, "LARGE", 1)
+    model = build(FAST["llama"]).eval()
+    decoder = make_decoder(model)
+    decoder.prefill(*padded([[3, 4]]), 20)
+    with torch.no_grad():
+        model.lm_head.weight.data.mul_(3.0)
+        expected = model(torch.tensor([[5, 6]])).logits
+    logits = decoder.logits(decoder.hidden_sequence(*padded([[5, 6]])))
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from rlhf_gym.core.decoding.attention import attention_for
 from rlhf_gym.core.decoding.base import (
     at_columns,
     check_length,
@@ -259,11 +260,7 @@ class FastDecoder:
         """One token per row looks at everything its row holds."""
         _, heads, kv_heads, size, scales, _ = self._architecture
         width = heads * size
-        # Batched products beat the fused kernel for single queries on CPU by a third, and the mask
-        # costs nothing in them. Elsewhere, and in half precision, the fused kernel is the better
-        # one.
-        by_products = views.keys[0].device.type == "cpu" and views.keys[0].dtype == torch.float32
-        product = _by_products if by_products else _by_fused_kernel
+        look_up = attention_for(views.keys[0])
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
             rows = len(qkv)
@@ -271,31 +268,9 @@ class FastDecoder:
             views.written[layer].copy_(new.transpose(0, 1))
             # The heads that share keys and values become queries of one product.
             queries = qkv[:, :width].reshape(rows * kv_heads, heads // kv_heads, size)
-            mixed = product(
+            mixed = look_up(
                 queries, views.keys[layer], views.values[layer], views.mask, scales[layer]
             )
             return mixed.reshape(rows, width)
 
         return attend
-
-
-def _by_products(
-    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float
-) -> Tensor:
-    """softmax(scale * queries keys^T + mask) values, in batched products."""
-    scores = torch.baddbmm(mask, queries, keys.mT, alpha=scale)
-    return torch.bmm(scores.softmax(-1), values)
-
-
-def _by_fused_kernel(
-    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float
-) -> Tensor:
-    """The same by torch's fused kernel, whose inputs have a batch and a head axis."""
-    mixed: Tensor = scaled_dot_product_attention(
-        queries[:, None],
-        keys[:, None],
-        values[:, None],
-        attn_mask=mask[:, None],
-        scale=scale,
-    )
-    return mixed
