@@ -30,6 +30,9 @@ class TextAlgorithmConfig:
     """Responses collected before each update, a multiple of the environment's rows; None is one per
     row."""
 
+    responses_per_prompt: int = 1
+    """Responses to the same prompt, one after another in a rollout; for agents that compare them."""
+
     epochs: int = 4
     """How often an update goes through its episodes, each time in a new order."""
 
@@ -61,6 +64,7 @@ class TextAlgorithmConfig:
     def __post_init__(self) -> None:
         check_above_zero(self, "learning_rate", "adam_eps", "max_grad_norm", "max_update_kl")
         check_counts(self, "epochs", "minibatches", "tokens_per_forward", "episodes_per_update")
+        check_counts(self, "responses_per_prompt")
         check_not_negative(self, "missing_stop_penalty", "kl_loss_coef")
         check_choice(self, "schedule", get_args(Schedule))
         check_choice(self, "optimizer", get_args(OptimizerName))

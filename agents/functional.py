@@ -93,6 +93,26 @@ def gae(
     return advantages, advantages + values
 
 
+def leave_one_out(returns: Tensor, group: int) -> Tensor:
+    """Return of each response minus the mean return of the others to the same prompt.
+
+        A_i = R_i - (1 / (k - 1)) sum_{j != i} R_j = k / (k - 1) (R_i - mean R)
+
+    Args:
+        returns: of whole responses, those to a prompt one after another, shape (batch,).
+        group: k, responses to a prompt, 2 or more.
+
+    Returns:
+        Shape (batch,).
+
+    Source: Kool et al. (2019), "Buy 4 REINFORCE Samples, Get a Baseline for Free!", equation 6;
+    Ahmadian et al. (2024), "Back to Basics", equation 8.
+    """
+    by_prompt = returns.view(-1, group)
+    advantages = (by_prompt - by_prompt.mean(-1, keepdim=True)) * (group / (group - 1))
+    return advantages.flatten()
+
+
 def clipped_policy_loss(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_range: float
 ) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -50,6 +51,8 @@ class LMAlgorithm(BaseAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"LMPolicy": LMPolicy}
     config_class: ClassVar[type[TextAlgorithmConfig]] = TextAlgorithmConfig
+    default_policy_kwargs: ClassVar[dict[str, Any]] = {}
+    """What `policy_kwargs` are unless the user says otherwise."""
     policy: LMPolicy
     policy_class: type[LMPolicy]
 
@@ -74,7 +77,7 @@ class LMAlgorithm(BaseAlgorithm):
             policy,
             env,  # type: ignore[arg-type]  # _wrap_env takes vector environments too
             learning_rate=make_schedule(self.config),
-            policy_kwargs=policy_kwargs,
+            policy_kwargs={**self.default_policy_kwargs, **(policy_kwargs or {})},
             tensorboard_log=None if tensorboard_log is None else str(tensorboard_log),
             verbose=verbose,
             device=device,
@@ -152,6 +155,13 @@ class LMAlgorithm(BaseAlgorithm):
                 config.episodes_per_update,
                 f"not a multiple of the environment's {stepper.num_envs} rows",
                 "Give a multiple, so that every row writes as many responses",
+            )
+        if self.episodes_per_update % config.responses_per_prompt:
+            raise InvalidArgument(
+                "responses_per_prompt",
+                config.responses_per_prompt,
+                f"{self.episodes_per_update} episodes per update are no multiple of it",
+                "Give a divisor, or other episodes_per_update or num_envs",
             )
         if config.minibatches > self.episodes_per_update:
             raise InvalidArgument(
@@ -253,10 +263,21 @@ class LMAlgorithm(BaseAlgorithm):
         restore(agent, state)
         return agent
 
-    def _first_observation(self) -> dict[str, NDArray[Any]]:
-        """Prompts of the next wave: those SB3 has just drawn, or new ones."""
-        if not self._observation_is_fresh:
-            self._last_obs = self.stepper.reset()
+    def _prompts_by_wave(self) -> Sequence[NDArray[np.int64] | None]:
+        """Which prompts each wave of a rollout answers, shape (num_envs,); None: what comes next."""
+        waves, repeats = (
+            self.episodes_per_update // self.stepper.num_envs,
+            self.config.responses_per_prompt,
+        )
+        if repeats == 1:
+            return [None] * waves
+        prompts = self.stepper.next_prompts(self.episodes_per_update // repeats)
+        return list(np.repeat(prompts, repeats).reshape(waves, -1))
+
+    def _first_observation(self, prompts: NDArray[np.int64] | None) -> dict[str, NDArray[Any]]:
+        """Begin the next wave: with these prompts, those SB3 has just drawn, or new ones."""
+        if prompts is not None or not self._observation_is_fresh:
+            self._last_obs = self.stepper.reset(prompts)
         self._observation_is_fresh = False
         return self.stepper.checked(self._last_obs)
 

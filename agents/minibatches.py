@@ -58,6 +58,7 @@ def minibatches(
     count: int,
     tokens_per_forward: int,
     generator: torch.Generator,
+    together: int = 1,
 ) -> Iterator[list[Minibatch]]:
     """Draw one epoch's minibatches, each as a list of parts.
 
@@ -70,13 +71,16 @@ def minibatches(
         count: minibatches per epoch.
         tokens_per_forward: most tokens in one part, padding included.
         generator: source of the permutation.
+        together: so many consecutive episodes stay side by side, in one part.
     """
+    groups = len(batch.mask) // together
     # The permutation is drawn on the CPU, so it is the same whatever device the batch is on.
-    order = torch.randperm(len(batch.mask), generator=generator)
-    totals = batch.attention_mask.sum(-1).cpu()
-    for rows in torch.tensor_split(order, count):
+    order = torch.randperm(groups, generator=generator)
+    longest = batch.attention_mask.sum(-1).cpu().view(groups, together).amax(-1)
+    for drawn in torch.tensor_split(order, min(count, groups)) if groups else ():
+        rows = drawn.unsqueeze(-1) * together + torch.arange(together)
         tokens = int(batch.mask[rows].sum())
         yield [
-            Minibatch(batch.select(rows[part]).trimmed(), tokens, len(rows))
-            for part in length_parts(totals[rows], tokens_per_forward)
+            Minibatch(batch.select(rows[part].flatten()).trimmed(), tokens, rows.numel())
+            for part in length_parts(longest[drawn], tokens_per_forward // together)
         ]

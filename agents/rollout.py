@@ -38,7 +38,8 @@ class RolloutBatch(NamedTuple):
         values: of the state before each token while sampling, shape (batch, time), or None.
         action_masks: True where an action was allowed, shape (batch, time, vocab), or None.
         reference_log_probs: of each token under the reference, nats, shape (batch, time), or None.
-        advantages: shape (batch, time), or None before they are computed.
+        advantages: shape (batch, time), or (batch,) where a response is one action; None before
+            they are computed.
         returns: targets of the values, shape (batch, time), or None.
     """
 

@@ -85,9 +85,33 @@ class TextStepper(ABC):
     def action_masks(self) -> BoolArray:
         """What is allowed now, shape (num_envs, vocab)."""
 
-    def reset(self) -> dict[str, NDArray[Any]]:
-        """Begin new episodes in all rows and return their observations."""
+    def reset(self, prompts: NDArray[np.int64] | None = None) -> dict[str, NDArray[Any]]:
+        """Begin new episodes in all rows and return their observations.
+
+        Args:
+            prompts: which prompts, shape (num_envs,); those that come next if None.
+        """
+        if prompts is not None and len(self.tasks) == 1:
+            self.venv.set_options({"prompt_index": prompts.tolist()})
+        elif prompts is not None:
+            self.venv.set_options([{"prompt_index": index} for index in prompts.tolist()])
         return self.checked(self.venv.reset())
+
+    def next_prompts(self, count: int) -> NDArray[np.int64]:
+        """Take the prompts that come next, for `reset`, shape (count,).
+
+        Raises:
+            InvalidArgument: rows have prompts of their own, so one cannot answer another's.
+        """
+        first = self.tasks[0]
+        if len({task.prompts.digest for task in self.tasks}) > 1:
+            raise InvalidArgument(
+                "responses_per_prompt",
+                count,
+                "the rows of the environment have different prompts",
+                "Build all rows with the same prompts",
+            )
+        return first.next_prompts(count)
 
     def checked(self, observation: object) -> dict[str, NDArray[Any]]:
         """An observation as it came from a reset.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
@@ -33,9 +33,12 @@ class TextAlgorithm(LMAlgorithm):
 
     # What a subclass says -----------------------------------------------------------------------
 
-    @abstractmethod
+    episodes_together: ClassVar[int] = 1
+    """Consecutive episodes of a batch that the loss needs side by side."""
+
     def compute_advantages(self, batch: RolloutBatch) -> RolloutBatch:
-        """Turn rewards (and values) into advantages (and returns)."""
+        """Turn rewards (and values) into advantages (and returns), for a loss that has them."""
+        return batch
 
     @abstractmethod
     def loss(self, minibatch: Minibatch) -> Tensor:
@@ -61,11 +64,11 @@ class TextAlgorithm(LMAlgorithm):
 
         stepper = self.stepper
         waves = []
-        for _ in range(self.episodes_per_update // stepper.num_envs):
+        for prompts in self._prompts_by_wave():
             wave = collect_wave(
                 stepper,
                 self.policy,
-                self._first_observation(),
+                self._first_observation(prompts),
                 self.generators["sampling"],
                 on_step,
             )
@@ -182,6 +185,7 @@ class TextAlgorithm(LMAlgorithm):
                 count=config.minibatches,
                 tokens_per_forward=config.tokens_per_forward,
                 generator=self.generators["shuffling"],
+                together=self.episodes_together,
             ):
                 stopped = not self._minibatch_step(parts)
                 if stopped:

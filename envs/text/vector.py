@@ -232,6 +232,10 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self._engine.begin(rows, self.np_random, given)
         return self._observations.batch(), {}
 
+    def next_prompts(self, count: int) -> IntArray:
+        """Take the next prompts out of their order, to be given to `reset`; shape (count,)."""
+        return self._engine.order.draw(count, self.np_random)
+
     def step(self, actions: Any) -> StepReturn:
         """Append one token to every row.
 
