@@ -1,9 +1,9 @@
-"""What raters are shown and what they answer, for text and control alike.
+"""What raters are shown, and what becomes of their answers, for text and control alike.
 
 A `Segment` is a stretch of an episode, a `Query` shows segments and asks something about them, a
-label answers it. Whoever labels (a person, a synthetic teacher, another model), the same classes
-come out, and `training_records` turns them into the records that the reward-model and SFT stages
-read.
+label (rlhf_gym.core.labels) answers it. Whoever labels (a person, a synthetic teacher, another
+model), the same classes come out; `preference_records` turns them into what the reward-model stage
+reads, `demonstration_records` into what SFT reads.
 """
 
 from __future__ import annotations
@@ -17,9 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidData
+from rlhf_gym.core.labels import (
+    Accept,
+    Best,
+    Choice,
+    Demonstration,
+    Edit,
+    Flag,
+    Label,
+    Likert,
+    Ranking,
+    Rating,
+    Skip,
+    Thumb,
+)
 
-Question = Literal["ranking", "best", "thumb", "likert", "rating", "edit", "demonstration"]
-"""What a query asks; a pair is a ranking of two."""
+Question = Literal[
+    "ranking", "best", "thumb", "likert", "rating", "choice", "edit", "demonstration", "review"
+]
+"""What a query asks; a pair is a ranking of two, a review asks whether a demonstration is good."""
 
 _COMPARES = ("ranking", "best")
 
@@ -82,15 +98,18 @@ class Query:
         segments: two or more to compare, one for every other question.
         question: what is asked.
         levels: of a Likert scale.
+        choices: what a choice is between.
 
     Raises:
         InvalidData: too few or too many segments for the question, or of different prompts.
-        InvalidArgument: an unknown question, or a scale with fewer than two levels.
+        InvalidArgument: an unknown question, a scale with fewer than two levels, fewer than two
+            choices, or choices for another question.
     """
 
     segments: tuple[Segment, ...]
     question: Question = "ranking"
     levels: int = 5
+    choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.question not in get_args(Question):
@@ -111,6 +130,13 @@ class Query:
             )
         if self.levels < 2:
             raise InvalidArgument("levels", self.levels, "no scale", "Give 2 or more")
+        if (len(set(self.choices)) > 1) != (self.question == "choice"):
+            raise InvalidArgument(
+                "choices",
+                self.choices,
+                f"they do not fit a {self.question}",
+                "Give two or more different choices with question='choice', none with another",
+            )
         prompts = {s.prompt if isinstance(s, TextSegment) else None for s in self.segments}
         if len(prompts) > 1:
             raise InvalidData(
@@ -121,106 +147,16 @@ class Query:
             )
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """The segments from best to worst; a pair is a ranking of two.
-
-    Attributes:
-        order: numbers of the segments, best first.
-        tie: all of them are equally good, and the order means nothing.
-    """
-
-    order: tuple[int, ...]
-    tie: bool = False
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best of several.
-
-    Attributes:
-        index: number of the segment.
-    """
-
-    index: int
-
-
-@dataclass(frozen=True)
-class Thumb:
-    """Good or bad.
-
-    Attributes:
-        up: True for good.
-    """
-
-    up: bool
-
-
-@dataclass(frozen=True)
-class Likert:
-    """A level on the query's scale.
-
-    Attributes:
-        level: 0 (worst) to levels - 1 (best).
-    """
-
-    level: int
-
-
-@dataclass(frozen=True)
-class Rating:
-    """A number on a scale of the rater's own.
-
-    Attributes:
-        value: higher is better.
-    """
-
-    value: float
-
-
-@dataclass(frozen=True)
-class Edit:
-    """The completion as it should have been.
-
-    Attributes:
-        completion: the rewritten text.
-    """
-
-    completion: str
-
-
-@dataclass(frozen=True)
-class Demonstration:
-    """What the rater would have written.
-
-    Attributes:
-        completion: the text.
-    """
-
-    completion: str
-
-
-@dataclass(frozen=True)
-class Skip:
-    """No answer.
-
-    Attributes:
-        reason: why, if the rater said.
-    """
-
-    reason: str = ""
-
-
-Label = Ranking | Best | Thumb | Likert | Rating | Edit | Demonstration | Skip
-
-_ANSWERS: dict[str, type] = {
-    "ranking": Ranking,
-    "best": Best,
-    "thumb": Thumb,
-    "likert": Likert,
-    "rating": Rating,
-    "edit": Edit,
-    "demonstration": Demonstration,
+_ANSWERS: dict[str, tuple[type, ...]] = {
+    "ranking": (Ranking,),
+    "best": (Best,),
+    "thumb": (Thumb,),
+    "likert": (Likert,),
+    "rating": (Rating,),
+    "choice": (Choice,),
+    "edit": (Edit,),
+    "demonstration": (Demonstration,),
+    "review": (Accept, Edit, Flag),
 }
 
 
@@ -243,14 +179,20 @@ def check_label(query: Query, label: Label) -> None:
         problem = f"not one of the segments 0 to {count - 1}"
     elif isinstance(label, Likert) and not 0 <= label.level < query.levels:
         problem = f"not one of the levels 0 to {query.levels - 1}"
+    elif isinstance(label, Choice) and not 0 <= label.index < len(query.choices):
+        problem = f"not one of the choices 0 to {len(query.choices) - 1}"
+    elif isinstance(label, Flag) and not label.reasons:
+        problem = "no reason"
+    elif isinstance(label, Demonstration) and not (label.completion or label.prompt):
+        problem = "nothing is written"
     elif isinstance(label, Rating) and not np.isfinite(label.value):
         problem = "not a finite number"
     if problem:
         raise InvalidData("label", label, problem, "Answer what the query asks, or skip it")
 
 
-def training_records(query: Query, label: Label) -> list[dict[str, Any]]:
-    """The records that the next stage reads, in the columns the ecosystem uses.
+def preference_records(query: Query, label: Label) -> list[dict[str, Any]]:
+    """The records that the reward-model stage reads, in the columns the ecosystem uses.
 
     - a ranking of two: `prompt`, `chosen`, `rejected`, and `tie` if neither is better
     - a longer ranking: `prompt`, `ranking`; one in which all are equal: a tie for every pair
@@ -258,8 +200,7 @@ def training_records(query: Query, label: Label) -> list[dict[str, Any]]:
     - a thumb: `prompt`, `completion`, `label`
     - a level or a rating: `prompt`, `completion`, `rating`
     - an edit: a pair, the edited text chosen
-    - a demonstration: `prompt`, `completion`
-    - a skip, and a comparison of a text with itself: none
+    - any other label, and a comparison of a text with itself: none
 
     Args:
         query: about text.
@@ -269,11 +210,7 @@ def training_records(query: Query, label: Label) -> list[dict[str, Any]]:
         InvalidData: a label that does not answer the query, or a query about control, whose
             segments are arrays.
     """
-    check_label(query, label)
-    segments = [segment for segment in query.segments if isinstance(segment, TextSegment)]
-    if not segments:
-        raise InvalidData("segments", "control", "no text", "Train on the arrays themselves")
-    prompt, texts = segments[0].prompt, [segment.completion for segment in segments]
+    prompt, texts = _texts(query, label)
     match label:
         case Ranking(order, tie=False) if len(order) > 2:
             return [{"prompt": prompt, "ranking": [texts[i] for i in order]}]
@@ -290,10 +227,42 @@ def training_records(query: Query, label: Label) -> list[dict[str, Any]]:
             return [{"prompt": prompt, "completion": texts[0], "rating": float(level)}]
         case Rating(value):
             return [{"prompt": prompt, "completion": texts[0], "rating": value}]
-        case Demonstration(completion):
-            return [{"prompt": prompt, "completion": completion}]
-        case Skip():
+        case _:
             return []
+
+
+def demonstration_records(query: Query, label: Label) -> list[dict[str, Any]]:
+    """The records that SFT reads, `prompt` and `completion`: what was written, edited or accepted.
+
+    A prompt that was written alone is no demonstration yet.
+
+    Args:
+        query: about text.
+        label: an answer to it.
+
+    Raises:
+        InvalidData: as `preference_records`.
+    """
+    prompt, texts = _texts(query, label)
+    match label:
+        case Demonstration(completion, own_prompt) if completion:
+            prompt = prompt if own_prompt is None else own_prompt
+        case Edit(completion):
+            pass
+        case Accept():
+            completion = texts[0]
+        case _:
+            return []
+    return [{"prompt": prompt, "completion": completion}]
+
+
+def _texts(query: Query, label: Label) -> tuple[str, list[str]]:
+    """Prompt and completions of a query about text that the label answers."""
+    check_label(query, label)
+    segments = [segment for segment in query.segments if isinstance(segment, TextSegment)]
+    if not segments:
+        raise InvalidData("segments", "control", "no text", "Train on the arrays themselves")
+    return segments[0].prompt, [segment.completion for segment in segments]
 
 
 def _pairs(prompt: str, pairs: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:

@@ -19,19 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidReward
-from rlhf_gym.core.feedback import (
-    Best,
-    ControlSegment,
-    Label,
-    Likert,
-    Query,
-    Ranking,
-    Rating,
-    Segment,
-    Skip,
-    TextSegment,
-    Thumb,
-)
+from rlhf_gym.core.feedback import ControlSegment, Query, Segment, TextSegment
+from rlhf_gym.core.labels import Best, Label, Likert, Ranking, Rating, Skip, Thumb
 
 Floats = NDArray[np.float64]
 
@@ -116,8 +105,8 @@ class Teacher:
 
         Raises:
             InvalidReward: true rewards that are not one finite array per segment.
-            InvalidArgument: a question that only a writer can answer (edit, demonstration), or a
-                Likert scale that does not have one level more than there are cuts.
+            InvalidArgument: a question that no score answers (choice, edit, demonstration, review),
+                or a Likert scale that does not have one level more than there are cuts.
         """
         for query in queries:
             self._check(query)
@@ -134,11 +123,11 @@ class Teacher:
         self._rng.bit_generator.state = state["generator"]
 
     def _check(self, query: Query) -> None:
-        if query.question in ("edit", "demonstration"):
+        if query.question in ("choice", "edit", "demonstration", "review"):
             raise InvalidArgument(
                 "question",
                 query.question,
-                f"the teacher {self.name!r} scores, it does not write",
+                f"the teacher {self.name!r} scores, it neither reads nor writes",
                 "Ask for a ranking, best, thumb, likert or rating",
             )
         if query.question == "likert" and query.levels != len(self.config.cuts) + 1:

@@ -18,7 +18,7 @@ from torch import nn
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.data import write_jsonl
 from rlhf_gym.core.errors import InvalidArgument
-from rlhf_gym.core.feedback import Query, TextSegment, training_records
+from rlhf_gym.core.feedback import Query, TextSegment, preference_records
 from rlhf_gym.core.labelers import TEACHERS, Labeler, make_teacher, text_rewards
 from rlhf_gym.core.models import load_causal_lm
 from rlhf_gym.core.supervised.common import check_writable
@@ -185,7 +185,7 @@ def label_queries(queries: Sequence[Query], labeler: Labeler) -> list[dict[str, 
     return [
         record
         for query, label in zip(queries, labels, strict=True)
-        for record in training_records(query, label)
+        for record in preference_records(query, label)
     ]
 
 

@@ -7,19 +7,25 @@ import pytest
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidData
 from rlhf_gym.core.feedback import (
-    Best,
     ControlSegment,
+    Query,
+    TextSegment,
+    check_label,
+    demonstration_records,
+    preference_records,
+)
+from rlhf_gym.core.labels import (
+    Accept,
+    Best,
+    Choice,
     Demonstration,
     Edit,
+    Flag,
     Likert,
-    Query,
     Ranking,
     Rating,
     Skip,
-    TextSegment,
     Thumb,
-    check_label,
-    training_records,
 )
 from rlhf_gym.core.supervised.preference_data import judgement
 
@@ -76,7 +82,7 @@ def pair(chosen, rejected, **extra):
     ],
 )
 def test_labels_become_records_that_the_reward_model_stage_reads(query, label, expected):
-    records = training_records(query, label)
+    records = preference_records(query, label)
     assert records == expected
     for record in records:
         judgement(record, "here")
@@ -84,9 +90,27 @@ def test_labels_become_records_that_the_reward_model_stage_reads(query, label, e
 
 def test_a_demonstration_becomes_a_record_for_sft():
     query = Query((TextSegment("The film", ""),), "demonstration")
-    assert training_records(query, Demonstration("is fine.")) == [
-        {"prompt": "The film", "completion": "is fine."}
-    ]
+    expected = [{"prompt": "The film", "completion": "is fine."}]
+    assert demonstration_records(query, Demonstration("is fine.")) == expected
+    assert preference_records(query, Demonstration("is fine.")) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "label", "expected"),
+    [
+        (Query((A,), "edit"), Edit("is great."), [("The film", "is great.")]),
+        (Query((A,), "review"), Accept(), [("The film", "is fine.")]),
+        (Query((A,), "review"), Edit("is great."), [("The film", "is great.")]),
+        (Query((A,), "review"), Flag(("toxic",)), []),
+        (Query((A,), "demonstration"), Demonstration("ends.", "The plot"), [("The plot", "ends.")]),
+        (Query((A,), "demonstration"), Demonstration("", "A prompt alone"), []),
+        (Query((A, B)), Ranking((0, 1)), []),
+        (Query((A,), "review"), Skip(), []),
+    ],
+)
+def test_what_becomes_a_demonstration(query, label, expected):
+    found = [(r["prompt"], r["completion"]) for r in demonstration_records(query, label)]
+    assert found == expected
 
 
 @pytest.mark.parametrize(
@@ -99,11 +123,15 @@ def test_a_demonstration_becomes_a_record_for_sft():
         (Query((A, B), "best"), Best(-1), "segments 0 to 1"),
         (Query((A,), "likert", levels=5), Likert(5), "levels 0 to 4"),
         (Query((A,), "rating"), Rating(math.nan), "finite"),
+        (Query((A,), "choice", choices=("kind", "rude")), Choice(2), "choices 0 to 1"),
+        (Query((A,), "review"), Flag(()), "no reason"),
+        (Query((A,), "review"), Thumb(True), "asks for a review"),
+        (Query((A,), "demonstration"), Demonstration(""), "nothing is written"),
     ],
 )
 def test_a_label_must_answer_its_query(query, label, problem):
     with pytest.raises(InvalidData, match=problem):
-        training_records(query, label)
+        preference_records(query, label)
     check_label(query, Skip())
 
 
@@ -128,13 +156,16 @@ def test_bad_questions_and_scales():
         Query((A, B), "vote")
     with pytest.raises(InvalidArgument, match="levels=1"):
         Query((A,), "likert", levels=1)
+    for question, choices in (("choice", ()), ("choice", ("kind", "kind")), ("thumb", ("a", "b"))):
+        with pytest.raises(InvalidArgument, match="choices="):
+            Query((A,), question, choices=choices)
 
 
 def test_control_segments():
     segment = ControlSegment(np.zeros((3, 4)), np.zeros((3, 2)), np.ones(3))
     assert len(segment) == 3
     with pytest.raises(InvalidData, match="no text"):
-        training_records(Query((segment, segment)), Ranking((0, 1)))
+        preference_records(Query((segment, segment)), Ranking((0, 1)))
     for lengths in ((3, 2, 3), (3, 3, 2), (0, 0, 0)):
         arrays = [np.zeros(n) for n in lengths]
         with pytest.raises(InvalidData, match="one entry per step"):

@@ -7,18 +7,7 @@ import numpy as np
 import pytest
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidReward
-from rlhf_gym.core.feedback import (
-    Best,
-    ControlSegment,
-    Likert,
-    Query,
-    Ranking,
-    Rating,
-    Skip,
-    TextSegment,
-    Thumb,
-    check_label,
-)
+from rlhf_gym.core.feedback import ControlSegment, Query, TextSegment, check_label
 from rlhf_gym.core.labelers import (
     TEACHERS,
     Teacher,
@@ -27,6 +16,7 @@ from rlhf_gym.core.labelers import (
     recorded_rewards,
     text_rewards,
 )
+from rlhf_gym.core.labels import Best, Likert, Ranking, Rating, Skip, Thumb
 
 
 def segment(*rewards):
@@ -198,7 +188,7 @@ def test_bad_weaknesses(field, value):
 
 
 def test_bad_questions_and_rewards():
-    with pytest.raises(InvalidArgument, match="does not write"):
+    with pytest.raises(InvalidArgument, match="neither reads nor writes"):
         one(teacher(), query(1, question="edit"))
     asked = Query((TextSegment("a", "b"), TextSegment("a", "c")))
     for returned in ([np.ones(1)], [np.ones(1), np.array([math.nan])], [np.ones(1), np.ones(0)]):
