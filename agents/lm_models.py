@@ -100,7 +100,19 @@ def response_states(
     Returns:
         Shape (tokens, hidden): the response tokens row by row, as `mask.nonzero()` orders them.
     """
-    rows = PackedRows.of(input_ids, attention_mask, prompt_width)
+    return packed_states(trunk, PackedRows.of(input_ids, attention_mask, prompt_width))
+
+
+def packed_states(trunk: nn.Module, rows: PackedRows) -> Tensor:
+    """Hidden states of the tokens that are wanted of packed rows, with gradients.
+
+    Args:
+        trunk: returns hidden states behind the final norm.
+        rows: what is read, and what is wanted of it.
+
+    Returns:
+        Shape (wanted, hidden).
+    """
     packed = packed_trunk(trunk)
     if packed is not None:
         return packed(rows)
