@@ -145,7 +145,8 @@ def restore(algorithm: LMAlgorithm, state: dict[str, Any]) -> None:
             "Resume with the class that wrote it",
         ) from error
     # The seed set by the constructor waits for the next reset; it must not meet the restored state.
-    algorithm.stepper.reset()
+    # Kept as the last observation, it also keeps `learn` from resetting once more.
+    algorithm._last_obs = algorithm.stepper.reset()
     algorithm.stepper.load_state_dict(state["env"])
     for name, generator in _generators(algorithm).items():
         generator.set_state(state["generators"][name])

@@ -31,7 +31,7 @@ class TextAlgorithmConfig:
     row."""
 
     responses_per_prompt: int = 1
-    """Responses to the same prompt, one after another in a rollout; for agents that compare them."""
+    """Responses to the same prompt, which stand one after another in a rollout."""
 
     epochs: int = 4
     """How often an update goes through its episodes, each time in a new order."""

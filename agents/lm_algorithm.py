@@ -264,11 +264,9 @@ class LMAlgorithm(BaseAlgorithm):
         return agent
 
     def _prompts_by_wave(self) -> Sequence[NDArray[np.int64] | None]:
-        """Which prompts each wave of a rollout answers, shape (num_envs,); None: what comes next."""
-        waves, repeats = (
-            self.episodes_per_update // self.stepper.num_envs,
-            self.config.responses_per_prompt,
-        )
+        """Prompts of each wave of a rollout, shape (num_envs,); None leaves them to the environment."""
+        waves = self.episodes_per_update // self.stepper.num_envs
+        repeats = self.config.responses_per_prompt
         if repeats == 1:
             return [None] * waves
         prompts = self.stepper.next_prompts(self.episodes_per_update // repeats)
