@@ -21,7 +21,7 @@ from rlhf_gym.envs.exact.solver import (
     evaluate_by_enumeration,
     solve,
 )
-from rlhf_gym.envs.text.masking import ActionMasks
+from rlhf_gym.envs.text.masking import ActionMasks, Written
 
 Observations = dict[str, Tensor]
 """`input_ids` (n, P + T) and `attention_mask` (n, P + T), as the environment shows them."""
@@ -184,7 +184,10 @@ class ExactJudge:
         allowed = []
         for depth, logits in enumerate(self._lm_logits(self._reference)):
             rows = logits.flatten(0, 1).float()
-            of_rows = self._masks.of_reference(rows, np.full(len(rows), depth))
+            shown = {name: ids.numpy() for name, ids in self._observations(depth).items()}
+            written = Written(*shown.values(), self._prompt_width, np.full(len(rows), depth))
+            by_text = torch.from_numpy(self._masks.by_text(written))
+            of_rows = self._masks.of_reference(rows, by_text)
             allowed.append(of_rows.reshape(*logits.shape[:2], -1))
         return tuple(allowed)
 

@@ -8,7 +8,6 @@ from rlhf_gym.envs.exact.babbler import babbler, check_horizon, letter_tokenizer
 from rlhf_gym.envs.exact.judge import ExactJudge, Optimum, Policy
 from rlhf_gym.envs.exact.ladder import LadderReward
 from rlhf_gym.envs.penalised import penalised
-from rlhf_gym.envs.text.masking import ActionMasks
 from rlhf_gym.envs.text.single import TextGenerationEnv
 from rlhf_gym.envs.text.vector import TextGenerationVectorEnv
 from rlhf_gym.rewards.base import RewardFunction, RewardTerm
@@ -102,12 +101,6 @@ class ExactVectorEnv(TextGenerationVectorEnv):
             max_response_tokens=max_response_tokens,
             **options,
         )
-        restrictions = ("min_response_tokens", "top_k", "top_p")
-        masks = ActionMasks(
-            self.rules,
-            max_response_tokens=max_response_tokens,
-            **{name: options[name] for name in restrictions if name in options},
-        )
         self.judge = ExactJudge(
             [letter_tokenizer()(prompt)["input_ids"] for prompt in PROMPTS],
             self.rules,
@@ -115,7 +108,7 @@ class ExactVectorEnv(TextGenerationVectorEnv):
             reference,
             LadderReward(max_response_tokens),
             self.prompt_width,
-            masks,
+            self.masks,
         )
 
     def optimum(self, kl_coef: float | None = None) -> Optimum:

@@ -17,6 +17,9 @@ from rlhf_gym.core.errors import (
     TokenizerMismatch,
 )
 from rlhf_gym.core.tokens import TokenRules
+from rlhf_gym.envs.text import grammars
+from rlhf_gym.envs.text.automata import TokenAutomaton, forbid_sequences
+from rlhf_gym.envs.text.grammars import Grammar
 from rlhf_gym.envs.text.masking import ActionMasks
 from rlhf_gym.envs.text.prompts import PromptSet
 
@@ -154,12 +157,54 @@ def check_fit(
         )
 
 
-def check_masks(masks: ActionMasks, reference: nn.Module | None) -> None:
-    """Refuse masks of a reference that is not there.
+def make_masks(
+    rules: TokenRules,
+    tokenizer: PreTrainedTokenizerBase,
+    reference: nn.Module | None,
+    *,
+    banned_words: Sequence[str],
+    vocabulary: Sequence[str | int] | None,
+    grammar: Grammar | None,
+    max_response_tokens: int,
+    min_response_tokens: int,
+    top_k: int | None,
+    top_p: float | None,
+) -> ActionMasks:
+    """The action masks of an environment; see `TextGenerationVectorEnv` for the arguments.
 
     Raises:
-        InvalidArgument: top_k or top_p without a reference.
+        InvalidArgument: top_k or top_p without a reference, a grammar that is none, words the
+            tokenizer cannot write, masks under which no response could begin.
     """
+    automata, function = [], None
+    if banned := grammars.banned_sequences(banned_words, tokenizer):
+        automata.append(forbid_sequences(banned, rules.vocab_size))
+    if isinstance(grammar, str):
+        automata.append(grammars.regular_grammar(grammar, tokenizer, rules))
+    elif isinstance(grammar, TokenAutomaton):
+        automata.append(grammar)
+    elif grammar is not None:
+        function = grammar
+    if function is not None and not callable(function):
+        raise InvalidArgument(
+            "grammar",
+            grammar,
+            "not a grammar",
+            "Give a regular expression, a TokenAutomaton or a function",
+        )
+    allowed = None
+    if vocabulary is not None:
+        allowed = grammars.vocabulary_mask(vocabulary, tokenizer, rules)
+    masks = ActionMasks(
+        rules,
+        max_response_tokens=max_response_tokens,
+        min_response_tokens=min_response_tokens,
+        vocabulary=allowed,
+        automata=automata,
+        function=function,
+        top_k=top_k,
+        top_p=top_p,
+    )
     if masks.needs_reference and reference is None:
         raise InvalidArgument(
             "reference",
@@ -167,6 +212,7 @@ def check_masks(masks: ActionMasks, reference: nn.Module | None) -> None:
             "top_k and top_p are of the reference, and there is none",
             "Pass reference=..., or leave top_k and top_p out",
         )
+    return masks
 
 
 def autoreset_mode_of(mode: AutoresetMode | str) -> AutoresetMode:

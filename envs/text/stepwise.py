@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlhf_gym.core.channel import SampledActions
-from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.tokens import legal_logits
+from rlhf_gym.envs.text.history import VocabularyHistory
+from rlhf_gym.envs.text.mask_tracking import MaskTracker
 from rlhf_gym.envs.text.masking import ActionMasks
 from rlhf_gym.envs.text.reference import ReferenceAlongside
 from rlhf_gym.envs.text.responses import Responses
@@ -25,54 +26,6 @@ from rlhf_gym.envs.text.scoring import RewardLedger
 from rlhf_gym.rewards.base import TokenStep
 
 IntArray = NDArray[np.int64]
-
-
-class VocabularyHistory:
-    """One number per row, response token and vocabulary entry, kept until the episode ends.
-
-    Args:
-        shape: (rows, time, vocab).
-        dtype: float32 for log-probabilities, bool for masks.
-        unknown: what stands where nothing was written.
-        limit: most bytes this may take.
-        reason: which setting needs it, for the message.
-
-    Raises:
-        InvalidArgument: more bytes than the limit.
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, int, int],
-        dtype: torch.dtype,
-        unknown: float | bool,
-        *,
-        limit: int,
-        reason: str,
-    ) -> None:
-        size = int(np.prod(shape)) * dtype.itemsize
-        if size > limit:
-            raise InvalidArgument(
-                "max_distribution_bytes",
-                limit,
-                f"{reason} keeps {shape[0]} x {shape[1]} x {shape[2]} values, {size} bytes",
-                "Use reward_timing='step' (for the estimator), fewer num_envs, or a higher limit",
-            )
-        self.values = torch.full(shape, unknown, dtype=dtype)
-        self._unknown = unknown
-
-    def begin(self, rows: IntArray) -> None:
-        """Forget what was written in some rows, shape (k,)."""
-        self.values[torch.from_numpy(rows)] = self._unknown
-
-    def write(self, rows: IntArray, lengths: IntArray, values: Tensor) -> None:
-        """Keep values, shape (k, vocab), at the token that comes next in some rows, shape (k,)."""
-        at = torch.from_numpy(rows), torch.from_numpy(lengths)
-        self.values[at] = values.to(self.values)
-
-    def read(self, rows: IntArray) -> Tensor:
-        """A copy of some rows, shape (k, time, vocab)."""
-        return self.values[torch.from_numpy(rows)]
 
 
 class Stepwise:
@@ -107,13 +60,8 @@ class Stepwise:
         if ledger.reference is not None and (masks.needs_reference or ledger.step_names):
             capacity = responses.ids.shape[1]
             self._alongside = ReferenceAlongside(ledger.reference, capacity, device)
-        # The reference's masks in the current state; asked for by the agent and again by `observe`.
-        self._allowed: Tensor | None = None
-        self._mask_history = None
-        if masks.needs_reference and ledger.reference is not None:
-            self._mask_history = VocabularyHistory(
-                shape, torch.bool, True, limit=max_bytes, reason="top_k or top_p"
-            )
+        logits = None if self._alongside is None else self._alongside.logits
+        self._tracker = MaskTracker(responses, masks, logits, max_bytes=max_bytes)
         self._distributions = None
         if ledger.keeps_distributions:
             self._distributions = VocabularyHistory(
@@ -121,7 +69,9 @@ class Stepwise:
             )
         self._paid = {name: torch.zeros(rows, time) for name in ledger.step_names}
         self._reference_log_probs = torch.zeros(rows, time)
-        self.is_needed = bool(self._alongside or self._distributions or self._paid)
+        self.is_needed = bool(
+            self._alongside or self._distributions or self._paid or self._tracker.is_needed
+        )
 
     def begin(self, rows: IntArray) -> None:
         """Episodes have begun in some rows, shape (k,)."""
@@ -132,21 +82,15 @@ class Stepwise:
                 self._alongside.begin(ids, mask)
             else:
                 self._alongside.replace(rows, ids, mask)
-        for history in (self._mask_history, self._distributions):
-            if history is not None:
-                history.begin(rows)
+        if self._distributions is not None:
+            self._distributions.begin(rows)
         for paid in (*self._paid.values(), self._reference_log_probs):
             paid[torch.from_numpy(rows)] = 0.0
-        self._allowed = None
+        self._tracker.begin(rows)
 
     def allowed(self) -> Tensor:
         """Which actions are allowed in every row, shape (rows, vocab)."""
-        lengths = self._responses.lengths
-        if self._alongside is None or not self._masks.needs_reference:
-            return torch.from_numpy(self._masks.by_length(lengths))
-        if self._allowed is None:
-            self._allowed = self._masks.of_reference(self._alongside.logits(), lengths).cpu()
-        return self._allowed
+        return self._tracker.allowed()
 
     def observe(
         self,
@@ -167,8 +111,7 @@ class Stepwise:
             What stepwise terms pay, shape (k,).
         """
         lengths = self._responses.lengths[rows]
-        if self._mask_history is not None:
-            self._mask_history.write(rows, lengths, self.allowed()[torch.from_numpy(rows)])
+        self._tracker.remember(rows)
         distribution = _rows_of(record, torch.from_numpy(rows))
         if self._distributions is not None and distribution is not None:
             self._distributions.write(rows, lengths, distribution)
@@ -177,7 +120,7 @@ class Stepwise:
             rewards = self._pay(rows, tokens, ended, record)
         if self._alongside is not None and not ended.all():
             self._alongside.advance(tokens)
-        self._allowed = None
+        self._tracker.advance(tokens)
         return rewards
 
     def log_distributions(self, rows: IntArray) -> Tensor | None:
@@ -186,13 +129,7 @@ class Stepwise:
 
     def action_masks(self, rows: IntArray) -> Tensor | None:
         """What was allowed at each token of some rows, shape (k, time, vocab); None if all was."""
-        if self._mask_history is not None:
-            return self._mask_history.read(rows)
-        if not self._masks.depends_on_state:
-            return None
-        # A minimum length alone is the same in every row: no copies.
-        times = np.arange(self._responses.max_response_tokens)
-        return torch.from_numpy(self._masks.by_length(times)).expand(len(rows), -1, -1)
+        return self._tracker.at_tokens(rows)
 
     def paid(self, rows: IntArray) -> dict[str, Tensor]:
         """What stepwise terms have paid at each token of some rows, name -> shape (k, time)."""
@@ -208,8 +145,7 @@ class Stepwise:
         """What was kept of running episodes, as arrays; the reference's cache is rebuilt."""
         state: dict[str, Any] = {"paid": {name: p.numpy().copy() for name, p in self._paid.items()}}
         state["reference_log_probs"] = self._reference_log_probs.numpy().copy()
-        if self._mask_history is not None:
-            state["masks"] = self._mask_history.values.numpy().copy()
+        state |= self._tracker.state_dict()
         if self._distributions is not None:
             state["distributions"] = self._distributions.values.numpy().copy()
         return state
@@ -219,11 +155,9 @@ class Stepwise:
         for name, paid in self._paid.items():
             paid.copy_(torch.as_tensor(state["paid"][name]))
         self._reference_log_probs.copy_(torch.as_tensor(state["reference_log_probs"]))
-        if self._mask_history is not None:
-            self._mask_history.values.copy_(torch.as_tensor(state["masks"]))
         if self._distributions is not None:
             self._distributions.values.copy_(torch.as_tensor(state["distributions"]))
-        self._allowed = None
+        self._tracker.load_state_dict(state)
         self._replay()
 
     def _pay(

@@ -18,8 +18,8 @@ from rlhf_gym.core.channel import LogProbChannel
 from rlhf_gym.core.errors import EpisodeEnded
 from rlhf_gym.envs.text import calls, checks
 from rlhf_gym.envs.text.engine import TextEngine
+from rlhf_gym.envs.text.grammars import Grammar
 from rlhf_gym.envs.text.infos import spread
-from rlhf_gym.envs.text.masking import ActionMasks
 from rlhf_gym.envs.text.observations import Observation, Observations
 from rlhf_gym.envs.text.prompts import Order, PromptData, PromptOrder, load_prompts
 from rlhf_gym.envs.text.scoring import RewardLedger
@@ -91,6 +91,12 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         top_k: only the reference's k likeliest tokens are legal; costs a cached reference pass per
             step.
         top_p: only the reference's likeliest tokens that make up this probability are.
+        banned_words: never written, at the beginning of a word either; of a word of several tokens
+            the last one is illegal behind the others.
+        vocabulary: words or token ids: no others are legal, but for the stop tokens.
+        grammar: what responses look like: a regular expression (see `regular_syntax.parse`) that
+            the whole text matches, a `TokenAutomaton`, or a function `(prompt ids, response ids) ->
+            mask of shape (V,)`.
         observation: "dict", or "ids" for agents that cannot read a Dict.
         autoreset_mode: see Gymnasium. In DISABLED mode rows whose episode has ended may be stepped
             on until all have: their action is ignored, their reward 0, `info["active"]` False.
@@ -105,7 +111,7 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     Attributes:
         rules: vocabulary, PAD, stop tokens, temperature.
-        masks: the rest of what is allowed: minimum length, top-k and top-p of the reference.
+        masks: all of what is allowed; see `ActionMasks`.
         reward: the sum of terms, or None.
         channel: where the policy writes log pi.
         prompt_width: P.
@@ -141,6 +147,9 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         min_response_tokens: int = 0,
         top_k: int | None = None,
         top_p: float | None = None,
+        banned_words: Sequence[str] = (),
+        vocabulary: Sequence[str | int] | None = None,
+        grammar: Grammar | None = None,
         observation: Literal["dict", "ids"] = "dict",
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         reward_timing: Literal["end", "step"] = "end",
@@ -171,14 +180,18 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.reward, self.reference = ledger.reward, ledger.reference
         checks.check_fit(self.reference, self.rules, self.prompts, max_response_tokens)
         self.device = checks.device_of(self.reference, device)
-        self.masks = ActionMasks(
+        self.masks = checks.make_masks(
             self.rules,
+            self.tokenizer,
+            self.reference,
+            banned_words=banned_words,
+            vocabulary=vocabulary,
+            grammar=grammar,
             max_response_tokens=max_response_tokens,
             min_response_tokens=min_response_tokens,
             top_k=top_k,
             top_p=top_p,
         )
-        checks.check_masks(self.masks, self.reference)
         self.uses_action_masks = self.masks.depends_on_state
         self.channel = LogProbChannel() if channel is None else channel
         self.channel.wants_distribution |= ledger.wants_distribution

@@ -383,15 +383,15 @@ class TestMasks:
         masks = ActionMasks(make_env().rules, max_response_tokens=4, top_p=0.79)
         logits = torch.full((1, 12), -torch.inf)
         logits[0, 1:5] = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
-        lengths = np.zeros(1, dtype=np.int64)
-        assert masks.of_reference(logits, lengths).nonzero()[:, 1].tolist() == [1, 2]
+        legal = torch.from_numpy(masks.by_length(np.zeros(1, dtype=np.int64)))
+        assert masks.of_reference(logits, legal).nonzero()[:, 1].tolist() == [1, 2]
         masks.top_p = 0.49
-        assert masks.of_reference(logits, lengths).nonzero()[:, 1].tolist() == [1]
+        assert masks.of_reference(logits, legal).nonzero()[:, 1].tolist() == [1]
         # Cut to the two likeliest first, they are .625 and .375: the first alone reaches .6.
         masks.top_k, masks.top_p = 2, 0.6
-        assert masks.of_reference(logits, lengths).nonzero()[:, 1].tolist() == [1]
+        assert masks.of_reference(logits, legal).nonzero()[:, 1].tolist() == [1]
         masks.top_p = None
-        assert masks.of_reference(logits, lengths).nonzero()[:, 1].tolist() == [1, 2]
+        assert masks.of_reference(logits, legal).nonzero()[:, 1].tolist() == [1, 2]
 
     def test_a_row_that_is_reset_has_the_masks_of_its_new_prompt(self, make_env, reference):
         settings = {"reference": reference, "top_k": 5, "prompts": ["h g f e", "c"]}
