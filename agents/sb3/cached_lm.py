@@ -20,9 +20,6 @@ from rlhf_gym.core.errors import InvalidArgument, TokenizerMismatch
 from rlhf_gym.core.sampler import Sampler
 from rlhf_gym.core.tokens import TokenRules, legal_logits
 
-IMPOSSIBLE = -1e8
-"""Logit of an illegal token where minus infinity would become NaN: its probability is 0 as well."""
-
 
 class CachedLM(nn.Module):
     """A causal language model that reads observations of the token MDP.
@@ -86,8 +83,8 @@ class CachedLM(nn.Module):
         ids, mask = read_observation(observation)
         if not torch.is_grad_enabled() and not self.training:
             return self._cache.sampler_at(self.model, ids, mask).hidden
-        # An update is about to move the weights, so what is cached will never be asked for again. It
-        # may also put new tensors where old ones were (TRPO does): equal addresses prove nothing.
+        # An update is about to move the weights, so what is cached will never be asked for again.
+        # It may also put new tensors where old ones were (TRPO does): addresses prove nothing then.
         self._cache.forget()
         shared = SharedPrefixes.of(ids, mask)
         kernels = sdpa_kernel(SDPBackend.MATH) if twice_differentiable else nullcontext()

@@ -1,7 +1,7 @@
 """Transitions of one episode read in one pass: the shorter ones are prefixes of the longest.
 
-SB3 trains on transitions, each with the whole text so far. A causal model's state at a token depends
-on nothing behind it, so the states of all prefixes of a text stand in the one pass over that text.
+SB3 trains on transitions, each with the whole text so far. In a causal model a token's state has
+seen nothing behind it, so one pass over a text has the states of all its prefixes.
 """
 
 from __future__ import annotations

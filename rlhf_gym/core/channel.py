@@ -75,5 +75,13 @@ class LogProbChannel:
     def __deepcopy__(self, memo: dict[int, Any]) -> LogProbChannel:
         return self
 
+    def __eq__(self, other: object) -> bool:
+        # SB3 compares the settings of a saved policy with those it is loaded with: which channel it
+        # is, is no setting. A loaded one would never be equal otherwise.
+        return isinstance(other, LogProbChannel)
+
+    def __hash__(self) -> int:
+        return hash(LogProbChannel)
+
     def __reduce__(self) -> tuple[type[LogProbChannel], tuple[()]]:
         return (LogProbChannel, ())
