@@ -159,8 +159,9 @@ class RewardModel(ScoreTerm):
             with evaluation_mode(self.model):
                 return score_ids(self.model, ids, real)
         decoder = make_decoder(self.model)
-        rows = torch.arange(len(ids), device=ids.device)
-        hidden = decoder.hidden_sequence(ids, mask)[rows, last_token_index(mask)]
+        columns = torch.arange(mask.shape[1], device=mask.device)
+        is_last = columns == last_token_index(mask).unsqueeze(-1)
+        hidden = decoder.hidden_at(ids, mask, is_last)
         return decoder.logits(hidden)[:, 0].float() - reward_mean(self.model.config)
 
     def _encode(self, episodes: Episodes) -> tuple[Tensor, Tensor]:

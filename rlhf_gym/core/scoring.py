@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from rlhf_gym.core.decoding import Backend, Decoder, make_decoder
+from rlhf_gym.core.decoding import Backend, make_decoder
 from rlhf_gym.core.tokens import TokenRules, gather_log_probs, legal_logits
 
 TRUNK_TOKENS = 1 << 14
@@ -142,25 +142,26 @@ def _response_logits(
     """
     decoder = make_decoder(model, backend)
     for chunk in _length_buckets(attention_mask):
-        hidden = _response_hidden(decoder, input_ids[chunk], attention_mask[chunk], prompt_width)
-        rows, times = attention_mask[chunk, prompt_width:].bool().nonzero(as_tuple=True)
+        mask = attention_mask[chunk].bool()
+        # The token in column c is predicted from column c - 1; a row's last token predicts nothing.
+        read = mask[:, :-1] & mask[:, 1:]
+        wanted = read.clone()
+        wanted[:, : prompt_width - 1] = False
+        hidden = decoder.hidden_at(input_ids[chunk, :-1], read, wanted)
+        rows, times = mask[:, prompt_width:].nonzero(as_tuple=True)
         size = max(1, HEAD_FLOATS // rules.vocab_size)
-        for some_rows, some_times in zip(
-            torch.split(rows, size), torch.split(times, size), strict=True
+        for some, some_rows, some_times in zip(
+            *(torch.split(each, size) for each in (hidden, rows, times)), strict=True
         ):
-            raw = decoder.logits(hidden[some_rows, some_times]).float()
+            raw = decoder.logits(some).float()
             batch_rows = chunk[some_rows]
-            mask = None if action_masks is None else action_masks[batch_rows, some_times]
-            legal = legal_logits(raw, rules, None if mask is None else mask.to(raw.device))
+            allowed = (
+                None
+                if action_masks is None
+                else action_masks[batch_rows, some_times].to(raw.device)
+            )
+            legal = legal_logits(raw, rules, allowed)
             yield batch_rows, some_times, legal
-
-
-def _response_hidden(
-    decoder: Decoder, input_ids: Tensor, attention_mask: Tensor, prompt_width: int
-) -> Tensor:
-    """Hidden states that response tokens are predicted from, shape (rows, time, hidden)."""
-    # The token in column c is predicted from column c - 1; the last column predicts nothing.
-    return decoder.hidden_sequence(input_ids[:, :-1], attention_mask[:, :-1])[:, prompt_width - 1 :]
 
 
 def _length_buckets(attention_mask: Tensor) -> Iterator[Tensor]:

@@ -132,6 +132,14 @@ def padded(rows: list[list[int]], extra: int = 0) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
+def last_hidden(decoder: Decoder, rows: list[list[int]]) -> Tensor:
+    """Teacher-forced hidden states at the rows' last tokens, shape (rows, hidden)."""
+    ids, mask = padded(rows)
+    is_last = torch.zeros_like(mask).bool()
+    is_last[:, -1] = True
+    return decoder.hidden_at(ids, mask, is_last)
+
+
 class Batch:
     """Rows as plain lists beside the decoder, so that each can be checked alone.
 
@@ -295,17 +303,22 @@ def test_whole_sequences_with_padding_on_both_sides(batch: Batch) -> None:
     for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
         ids[number, start : start + len(row)] = torch.tensor(row)
         mask[number, start : start + len(row)] = 1
-    hidden = batch.decoder.hidden_sequence(ids, mask)
-    assert hidden.shape == (3, 9, 32)
-    assert hidden.isfinite().all()
-    for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        prefixes = [row[: end + 1] for end in range(len(row))]
-        batch.check(hidden[number, start : start + len(row)], prefixes)
+    hidden = batch.decoder.hidden_at(ids, mask, mask.bool())
+    batch.check(hidden, [row[: end + 1] for row in rows for end in range(len(row))])
+
+
+def test_chosen_tokens_of_whole_sequences(batch: Batch) -> None:
+    long, short = batch.tokens(5), batch.tokens(3)
+    ids, mask = padded([long, short])
+    wanted = torch.zeros_like(mask).bool()
+    wanted[0, [1, 4]] = True
+    wanted[1, 3] = True
+    batch.check(batch.decoder.hidden_at(ids, mask, wanted), [long[:2], long, short[:2]])
 
 
 def test_whole_sequences_leave_the_cache_alone(batch: Batch) -> None:
     batch.prefill([3, 2], capacity=8)
-    batch.decoder.hidden_sequence(*padded([batch.tokens(5)]))
+    last_hidden(batch.decoder, [batch.tokens(5)])
     batch.step(2)
 
 
@@ -347,7 +360,7 @@ def test_weights_are_read_at_every_prefill_however_they_changed(batch: Batch) ->
     batch.prefill([3, 2], capacity=16)
     batch.step(2)
     rows = [batch.tokens(3)]
-    batch.check(batch.decoder.hidden_sequence(*padded(rows))[:, -1], rows)
+    batch.check(last_hidden(batch.decoder, rows), rows)
 
 
 def test_no_row_is_left(batch: Batch) -> None:
@@ -389,7 +402,7 @@ def test_packed_weights_give_the_same(
     batch.keep([2, 0])
     batch.step(2)
     rows = [batch.tokens(3), batch.tokens(1)]
-    batch.check(batch.decoder.hidden_sequence(*padded(rows))[:, -1], rows)
+    batch.check(last_hidden(batch.decoder, rows), rows)
     batch.verify()
 
 
@@ -403,8 +416,8 @@ def test_a_packed_head_is_not_used_for_whole_sequences_after_an_update(
     with torch.no_grad():
         model.lm_head.weight.data.mul_(3.0)
         expected = model(torch.tensor([[5, 6]])).logits
-    logits = decoder.logits(decoder.hidden_sequence(*padded([[5, 6]])))
-    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    logits = decoder.logits(last_hidden(decoder, [[5, 6]]))
+    torch.testing.assert_close(logits, expected[:, -1], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
@@ -422,17 +435,17 @@ def test_lora_is_merged_and_switched_off(name: str) -> None:
     batch.prefill([3, 5, 2], capacity=20)
     batch.step(3)
     batch.verify()
-    adapted = decoder.hidden_sequence(*padded([[3, 4, 5]]))
+    adapted = last_hidden(decoder, [[3, 4, 5]])
     with model.disable_adapter():
         batch.prefill([3, 5, 2], capacity=20)
         batch.step(3)
         batch.verify()
-        assert not torch.allclose(adapted, decoder.hidden_sequence(*padded([[3, 4, 5]])), atol=0.1)
+        assert not torch.allclose(adapted, last_hidden(decoder, [[3, 4, 5]]), atol=0.1)
     model.merge_adapter()
     batch.prefill([2, 4], capacity=20)
     batch.step()
     batch.verify()
-    torch.testing.assert_close(adapted, decoder.hidden_sequence(*padded([[3, 4, 5]])))
+    torch.testing.assert_close(adapted, last_hidden(decoder, [[3, 4, 5]]))
     with model.disable_adapter():  # although it is merged
         batch.prefill([2, 4], capacity=20)
         batch.verify()
@@ -463,7 +476,7 @@ def test_classifiers_give_scores(kind: Any, config: str, backend: Any) -> None:
     model = kind(settings).eval()
     decoder = make_decoder(model, backend)
     rows = [[3, 4, 5, 6], [7, 8]]
-    scores = decoder.logits(decoder.hidden_sequence(*padded(rows))[:, -1])
+    scores = decoder.logits(last_hidden(decoder, rows))
     with torch.no_grad():
         expected = torch.cat([model(torch.tensor([row])).logits for row in rows])
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-5)

@@ -68,15 +68,16 @@ class Decoder(Protocol):
     def logits(self, hidden: Tensor) -> Tensor:
         """The model's head on hidden states, shape (..., hidden) to (..., model vocabulary)."""
 
-    def hidden_sequence(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Teacher-forced hidden states of whole sequences; the cache is left alone.
+    def hidden_at(self, input_ids: Tensor, attention_mask: Tensor, wanted: Tensor) -> Tensor:
+        """Teacher-forced hidden states of chosen tokens; the cache is left alone.
 
         Args:
             input_ids: shape (rows, width); padding may stand on either side.
             attention_mask: non-zero at real tokens, shape (rows, width).
+            wanted: True at the tokens asked for, none of them padding, shape (rows, width).
 
         Returns:
-            Shape (rows, width, hidden); finite but meaningless at padding.
+            Row after row, shape (number wanted, hidden).
         """
 
     def release(self) -> None:
@@ -159,11 +160,6 @@ def left_justified(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, T
     # A stable sort brings real tokens to the front in their order.
     order = real.int().argsort(dim=-1, descending=True, stable=True)[:, :longest]
     return input_ids.gather(1, order), columns
-
-
-def at_columns(hidden: Tensor, columns: Tensor) -> Tensor:
-    """Hidden states back where their tokens stood, shape (rows, width, hidden)."""
-    return hidden.gather(1, columns.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
 
 
 @contextmanager

@@ -17,14 +17,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from rlhf_gym.core.decoding.attention import attention_for
 from rlhf_gym.core.decoding.base import (
-    at_columns,
     check_length,
     check_prompts,
-    left_justified,
     row_indices,
 )
 from rlhf_gym.core.decoding.cache import CacheShape, KeyValueCache, StepViews
 from rlhf_gym.core.decoding.linear import AffineMap, affine_map
+from rlhf_gym.core.decoding.token_list import TokenList
 from rlhf_gym.core.errors import InvalidArgument
 
 PACKING_STEPS = 8
@@ -45,16 +44,20 @@ class Forward(Protocol):
     def dtype(self) -> torch.dtype:
         """Of hidden states, keys and values."""
 
-    def __call__(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+    def __call__(
+        self, ids: Tensor, positions: Tensor, attend: Attend, wanted: Tensor | None = None
+    ) -> Tensor:
         """Hidden states behind the final norm.
 
         Args:
             ids: tokens of whatever rows and columns, shape (tokens,).
             positions: their places in their rows, shape (tokens,).
             attend: how the tokens look at each other and at what is cached.
+            wanted: tokens whose hidden states are asked for, shape (wanted,), or None for all; in
+                the last layer the others end with the attention.
 
         Returns:
-            Shape (tokens, hidden).
+            Shape (wanted, hidden).
         """
 
 
@@ -121,16 +124,16 @@ class FastDecoder:
         self.release()
         self._budget = max(0, capacity - input_ids.shape[1])
         with torch.inference_mode():
-            ids, lengths = self._prompts(input_ids, attention_mask)
+            tokens = self._prompts(attention_mask)
             pack = self._budget >= PACKING_STEPS
             columns = max(capacity, input_ids.shape[1])
             forward = self._trunk.read(columns, pack)
             self._head = affine_map([self._head_layer], pack)
             layers, _, kv_heads, size, _, _ = self._architecture
             shape = CacheShape(layers, kv_heads, size, columns)
-            width = ids.shape[1]
-            cache = KeyValueCache(shape, width - lengths, width, forward.dtype, used)
-            hidden = self._read_prompts(forward, ids, lengths, cache.fill)
+            width = tokens.width
+            cache = KeyValueCache(shape, width - tokens.lengths, width, forward.dtype, used)
+            hidden = self._read_prompts(forward, input_ids, tokens, cache.fill)
         self._session = forward, cache
         return hidden.clone()
 
@@ -159,10 +162,10 @@ class FastDecoder:
         forward, cache = self._running()
         with torch.inference_mode():
             rows = row_indices(rows, len(cache), cache.lengths.device)
-            ids, lengths = self._prompts(input_ids, attention_mask)
-            place = cache.replace(rows, ids.shape[1] - lengths, ids.shape[1])
+            tokens = self._prompts(attention_mask)
+            place = cache.replace(rows, tokens.width - tokens.lengths, tokens.width)
             store = functools.partial(cache.refill, place)
-            hidden = self._read_prompts(forward, ids, lengths, store)
+            hidden = self._read_prompts(forward, input_ids, tokens, store)
         return hidden.clone()
 
     @torch.no_grad()
@@ -172,17 +175,19 @@ class FastDecoder:
         logits = head(hidden.reshape(-1, hidden.shape[-1]))
         return logits.view(*hidden.shape[:-1], logits.shape[-1])
 
-    def hidden_sequence(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Teacher-forced hidden states; see `Decoder.hidden_sequence`."""
+    def hidden_at(self, input_ids: Tensor, attention_mask: Tensor, wanted: Tensor) -> Tensor:
+        """Teacher-forced hidden states; see `Decoder.hidden_at`."""
         # Weights may have changed since the last prefill, so the head it read is not used again.
         self._head = None
         device = self._trunk.device
-        ids, columns = left_justified(input_ids.to(device), attention_mask.to(device))
-        check_length(ids.shape[1], self._architecture.context)
         with torch.inference_mode():
-            hidden = self._read(self._trunk.read(ids.shape[1], False), ids, None)
-        with torch.no_grad():
-            return at_columns(hidden, columns)
+            tokens = TokenList.of(attention_mask.to(device).bool())
+            check_length(tokens.width, self._architecture.context)
+            forward = self._trunk.read(tokens.width, False)
+            ids = input_ids.to(device).flatten()[tokens.index]
+            attend = self._causal_attention(tokens, None)
+            hidden = forward(ids, tokens.positions, attend, tokens.at(wanted.to(device)))
+        return hidden.clone()
 
     def release(self) -> None:
         """Give memory back; see `Decoder.release`."""
@@ -193,57 +198,44 @@ class FastDecoder:
             raise InvalidArgument("tokens", None, "no prompt has been read", "Call prefill first")
         return self._session
 
-    def _prompts(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Prompts moved to the left edge, (rows, longest), and their lengths, (rows,)."""
-        device = self._trunk.device
-        mask = attention_mask.to(device).bool()
-        ids, _ = left_justified(input_ids.to(device), mask)
-        check_length(ids.shape[1] + self._budget, self._architecture.context)
-        return ids, mask.sum(-1)
+    def _prompts(self, attention_mask: Tensor) -> TokenList:
+        """Where the prompts' tokens stand."""
+        tokens = TokenList.of(attention_mask.to(self._trunk.device).bool())
+        check_length(tokens.width + self._budget, self._architecture.context)
+        return tokens
 
-    def _read_prompts(self, forward: Forward, ids: Tensor, lengths: Tensor, store: Store) -> Tensor:
+    def _read_prompts(
+        self, forward: Forward, input_ids: Tensor, tokens: TokenList, store: Store
+    ) -> Tensor:
         """Read prompts and store their keys and values as if padded on the left.
 
         Args:
             forward: the trunk.
-            ids: shape (rows, width), padded on the right.
-            lengths: real tokens per row, shape (rows,).
+            input_ids: as `prefill` gets them, shape (rows, columns).
+            tokens: where the real ones stand.
             store: takes a layer's keys and values, each of shape (rows, heads, width, size).
 
         Returns:
             Hidden states at the last token of each row, shape (rows, hidden).
         """
-        rows, width = ids.shape
-        starts = width - lengths
-        if starts.any():
-            columns = torch.arange(width, device=ids.device)
-            shifted = (columns - starts[:, None]).clamp_min_(0)[:, None, :, None]
+        ids = input_ids.to(tokens.index.device).flatten()[tokens.index]
+        attend = self._causal_attention(tokens, store)
+        return forward(ids, tokens.positions, attend, tokens.last)
 
-            def store_shifted(layer: int, keys: Tensor, values: Tensor) -> None:
-                index = shifted.expand(-1, keys.shape[1], -1, keys.shape[3])
-                store(layer, keys.gather(2, index), values.gather(2, index))
-
-            hidden = self._read(forward, ids, store_shifted)
-        else:
-            hidden = self._read(forward, ids, store)
-        return hidden[torch.arange(rows, device=ids.device), lengths - 1]
-
-    def _read(self, forward: Forward, ids: Tensor, store: Store | None) -> Tensor:
-        """Hidden states of whole rows that begin at the left edge, shape (rows, width, hidden)."""
-        rows, width = ids.shape
-        positions = torch.arange(width, device=ids.device).repeat(rows)
-        attend = self._causal_attention(rows, width, store)
-        return forward(ids.reshape(-1), positions, attend).view(rows, width, -1)
-
-    def _causal_attention(self, rows: int, width: int, store: Store | None) -> Attend:
+    def _causal_attention(self, tokens: TokenList, store: Store | None) -> Attend:
         """Every token looks at the tokens before it in its row; rows need no mask at all."""
         _, heads, kv_heads, size, scales, _ = self._architecture
 
+        def by_head(grid: Tensor) -> Tensor:
+            """(rows, width, heads * size) to (rows, heads, width, size)."""
+            return grid.unflatten(-1, (-1, size)).transpose(1, 2)
+
         def attend(layer: int, qkv: Tensor) -> Tensor:
-            split = qkv.view(rows, width, heads + 2 * kv_heads, size).transpose(1, 2)
-            queries, keys, values = torch.split(split, [heads, kv_heads, kv_heads], dim=1)
             if store is not None:
-                store(layer, keys, values)
+                new = by_head(tokens.grid_to_the_right(qkv[:, heads * size :]))
+                store(layer, *new.chunk(2, dim=1))
+            split = by_head(tokens.grid(qkv))
+            queries, keys, values = torch.split(split, [heads, kv_heads, kv_heads], dim=1)
             mixed = scaled_dot_product_attention(
                 queries,
                 keys,
@@ -252,7 +244,7 @@ class FastDecoder:
                 scale=scales[layer],
                 enable_gqa=heads != kv_heads,
             )
-            return mixed.transpose(1, 2).reshape(rows * width, heads * size)
+            return tokens.from_grid(mixed.transpose(1, 2).flatten(2))
 
         return attend
 

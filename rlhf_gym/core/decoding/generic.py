@@ -12,7 +12,6 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from rlhf_gym.core.decoding.base import (
-    at_columns,
     check_length,
     check_prompts,
     evaluation_mode,
@@ -142,11 +141,13 @@ class TransformersDecoder:
         return self._transform(self._head(hidden))
 
     @torch.no_grad()
-    def hidden_sequence(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Teacher-forced hidden states; see `Decoder.hidden_sequence`."""
-        ids, columns = left_justified(input_ids.to(self._device), attention_mask.to(self._device))
+    def hidden_at(self, input_ids: Tensor, attention_mask: Tensor, wanted: Tensor) -> Tensor:
+        """Teacher-forced hidden states; see `Decoder.hidden_at`."""
+        device = self._device
+        ids, columns = left_justified(input_ids.to(device), attention_mask.to(device))
         check_length(ids.shape[1], self._context)
-        return at_columns(self._forward(ids, None, None, None), columns)
+        rows, old = wanted.to(device).nonzero(as_tuple=True)
+        return self._forward(ids, None, None, None)[rows, columns[rows, old]]
 
     def release(self) -> None:
         """Give memory back; see `Decoder.release`."""

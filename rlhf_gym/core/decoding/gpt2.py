@@ -45,11 +45,16 @@ class GPT2Forward(NamedTuple):
     layers: tuple[_Layer, ...]
     norm: _Norm
 
-    def __call__(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+    def __call__(
+        self, ids: Tensor, positions: Tensor, attend: Attend, wanted: Tensor | None = None
+    ) -> Tensor:
         """See `Forward.__call__`."""
         x = embedding(ids, self.token_embedding) + embedding(positions, self.position_embedding)
         for number, (norm_1, qkv, out, norm_2, up, act, down) in enumerate(self.layers):
-            x += out(attend(number, qkv(norm_1(x))))
+            mixed = attend(number, qkv(norm_1(x)))
+            if wanted is not None and number + 1 == len(self.layers):
+                x, mixed = x[wanted], mixed[wanted]
+            x += out(mixed)
             x += down(act(up(norm_2(x))))
         return self.norm(x)
 

@@ -48,7 +48,9 @@ class LlamaForward(NamedTuple):
     layers: tuple[_Layer, ...]
     norm: RMSNorm
 
-    def __call__(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+    def __call__(
+        self, ids: Tensor, positions: Tensor, attend: Attend, wanted: Tensor | None = None
+    ) -> Tensor:
         """See `Forward.__call__`."""
         x = embedding(ids, self.embedding)
         # (tokens, 1, size) each: every head of a token turns alike
@@ -56,7 +58,10 @@ class LlamaForward(NamedTuple):
         for number, (norm_1, qkv, out, norm_2, gate_up, act, down) in enumerate(self.layers):
             projected = qkv(norm_1(x))
             self._rotate(projected, cosines, sines)
-            x += out(attend(number, projected))
+            mixed = attend(number, projected)
+            if wanted is not None and number + 1 == len(self.layers):
+                x, mixed = x[wanted], mixed[wanted]
+            x += out(mixed)
             gate, up = gate_up(norm_2(x)).chunk(2, dim=-1)
             x += down(act(gate) * up)
         return self.norm(x)
