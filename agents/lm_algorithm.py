@@ -264,7 +264,7 @@ class LMAlgorithm(BaseAlgorithm):
         return agent
 
     def _prompts_by_wave(self) -> Sequence[NDArray[np.int64] | None]:
-        """Prompts of each wave of a rollout, shape (num_envs,); None leaves them to the environment."""
+        """Prompts of each wave of a rollout, shape (num_envs,); None if the environment chooses."""
         waves = self.episodes_per_update // self.stepper.num_envs
         repeats = self.config.responses_per_prompt
         if repeats == 1:
