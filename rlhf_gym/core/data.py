@@ -66,17 +66,37 @@ def read_records(
     if limit is not None and limit < 1:
         raise InvalidArgument("limit", limit, "no record would be read", "Give 1 or more, or None")
     source = os.fspath(path)
-    located = (
-        (where, _rename(record, columns or {}, source, where))
-        for where, record in _located_records(source, text_unit)
-    )
     records = []
-    for where, record in islice(located, limit):
+    for where, record in islice(located_records(path, columns=columns, text_unit=text_unit), limit):
         _require(record, required, source, where)
         records.append(record)
     if not records:
         raise InvalidData("path", source, "there is no record in it", "Give data that is not empty")
     return records
+
+
+def located_records(
+    path: PathLike,
+    *,
+    columns: Mapping[str, str] | None = None,
+    text_unit: TextUnit = "line",
+    malformed: list[InvalidData] | None = None,
+) -> Iterator[tuple[str, Record]]:
+    """Yield records one by one, each with where it stands, such as "line 3".
+
+    Args:
+        path: as in `read_records`.
+        columns: as in `read_records`.
+        text_unit: as in `read_records`.
+        malformed: takes the errors of .jsonl lines that are none, so that the others are read; None
+            raises the first.
+
+    Raises:
+        InvalidData: as `read_records`.
+    """
+    source = os.fspath(path)
+    for where, record in _read_source(source, text_unit, malformed):
+        yield where, _rename(record, columns or {}, source, where)
 
 
 def text_column(records: Sequence[Mapping[str, Any]], column: str, source: PathLike) -> list[str]:
@@ -154,7 +174,9 @@ def hold_out(
     return kept, [item for item, k in zip(items, keys, strict=True) if k in held]
 
 
-def _located_records(source: str, text_unit: TextUnit) -> Iterator[tuple[str, Record]]:
+def _read_source(
+    source: str, text_unit: TextUnit, malformed: list[InvalidData] | None
+) -> Iterator[tuple[str, Record]]:
     path = Path(source)
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and data_format(p) is not None)
@@ -166,10 +188,10 @@ def _located_records(source: str, text_unit: TextUnit) -> Iterator[tuple[str, Re
                 f"Supported are {supported_formats()}",
             )
         for file in files:
-            for where, record in read_file(file, text_unit):
+            for where, record in read_file(file, text_unit, malformed):
                 yield f"{file.relative_to(path)}, {where}", record
     elif path.is_file():
-        yield from read_file(path, text_unit)
+        yield from read_file(path, text_unit, malformed)
     elif source.startswith("hub:") or _looks_like_hub_name(source):
         yield from _read_hub(source.removeprefix("hub:"))
     else:

@@ -24,12 +24,16 @@ SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 
 
-def read_file(path: Path, text_unit: TextUnit) -> Iterator[tuple[str, Record]]:
+def read_file(
+    path: Path, text_unit: TextUnit, malformed: list[InvalidData] | None = None
+) -> Iterator[tuple[str, Record]]:
     """Yield each record of a file and where it stands, such as "line 3".
 
     Args:
         path: a file whose name says its format.
         text_unit: what one record of a .txt file is.
+        malformed: takes the errors of .jsonl lines that are none, so that the others are read; None
+            raises the first.
 
     Raises:
         InvalidData: an unknown format, a malformed line, a damaged file.
@@ -52,7 +56,7 @@ def read_file(path: Path, text_unit: TextUnit) -> Iterator[tuple[str, Record]]:
             if kind == ".txt":
                 yield from _text(text, text_unit)
             elif kind == ".jsonl":
-                yield from _json_lines(text, path)
+                yield from _json_lines(text, path, malformed)
             elif kind == ".json":
                 yield from _json_list(text, path)
             else:
@@ -80,17 +84,28 @@ def _text(file: IO[str], unit: TextUnit) -> Iterator[tuple[str, Record]]:
             yield f"{unit} {number}", {"text": part}
 
 
-def _json_lines(file: IO[str], path: Path) -> Iterator[tuple[str, Record]]:
+def _json_lines(
+    file: IO[str], path: Path, malformed: list[InvalidData] | None
+) -> Iterator[tuple[str, Record]]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise _malformed(path, f"line {number}", error.msg) from error
-        if not isinstance(record, dict):
-            raise _malformed(path, f"line {number}", "not a JSON object")
-        yield f"line {number}", record
+            yield f"line {number}", _json_object(line, path, number)
+        except InvalidData as error:
+            if malformed is None:
+                raise
+            malformed.append(error)
+
+
+def _json_object(line: str, path: Path, number: int) -> Record:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise _malformed(path, f"line {number}", error.msg) from error
+    if not isinstance(record, dict):
+        raise _malformed(path, f"line {number}", "not a JSON object")
+    return record
 
 
 def _json_list(file: IO[str], path: Path) -> Iterator[tuple[str, Record]]:

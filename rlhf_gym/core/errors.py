@@ -54,6 +54,14 @@ class InvalidCheckpoint(InvalidArgument):
     """A checkpoint that is truncated, foreign or made by another configuration."""
 
 
+class InvalidStore(InvalidArgument):
+    """A feedback store that is damaged, another program's file, or of a newer version."""
+
+
+class StoreUnavailable(InvalidArgument):
+    """A feedback store that cannot be opened or written now: locked, full disk, no permission."""
+
+
 class FolderNotWritable(InvalidArgument):
     """The run folder cannot be written to."""
 

@@ -61,6 +61,7 @@ class ControlSegment:
         observations: what the agent saw before each step, shape (steps, ...).
         actions: what it did, shape (steps, ...).
         rewards: the task's own reward of each step, for synthetic teachers only, shape (steps,).
+        frames: what a person is shown of each step, RGB, uint8, shape (steps, height, width, 3).
 
     Raises:
         InvalidData: no steps, or arrays of different lengths.
@@ -69,11 +70,11 @@ class ControlSegment:
     observations: NDArray[Any]
     actions: NDArray[Any]
     rewards: NDArray[np.floating] | None = None
+    frames: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
-        lengths = {len(self.observations), len(self.actions)}
-        if self.rewards is not None:
-            lengths.add(len(self.rewards))
+        arrays = (self.observations, self.actions, self.rewards, self.frames)
+        lengths = {len(array) for array in arrays if array is not None}
         if len(lengths) > 1 or 0 in lengths:
             raise InvalidData(
                 "segment",

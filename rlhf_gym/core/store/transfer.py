@@ -1,0 +1,191 @@
+"""Files in, files out: preferences and demonstrations in the columns the ecosystem uses."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from rlhf_gym.core.data import PathLike, located_records, write_jsonl
+from rlhf_gym.core.errors import InvalidArgument, InvalidData
+from rlhf_gym.core.feedback import Query, TextSegment, demonstration_records, preference_records
+from rlhf_gym.core.labels import Demonstration, Label, Ranking, Rating, Thumb
+from rlhf_gym.core.store.records import Feedback
+from rlhf_gym.core.store.rows import add_label, add_query, provenance_number, rater_number
+from rlhf_gym.core.store.store import FeedbackStore
+from rlhf_gym.core.supervised.preference_records import judgement
+
+Kind = Literal["preferences", "demonstrations"]
+
+_READ = frozenset(
+    {"prompt", "chosen", "rejected", "tie", "ranking", "completion", "text", "label", "rating"}
+)
+"""Columns that become segments and labels; all others are kept as provenance."""
+
+
+class ImportReport(NamedTuple):
+    """What came out of a file.
+
+    Attributes:
+        labels: stored now.
+        known: records whose label was in the store already.
+        problems: what is wrong with each record that was left out, by line.
+    """
+
+    labels: int
+    known: int
+    problems: list[InvalidData]
+
+
+def import_feedback(
+    store: FeedbackStore,
+    path: PathLike,
+    *,
+    rater: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    overlap: int = 1,
+) -> ImportReport:
+    """Read labels from a file: pairs, rankings, thumbs, ratings, demonstrations, or all together.
+
+    The columns are those of the reward-model and SFT stages; every other column is kept with the
+    query, under `record` in its provenance. A record that cannot be read is named in the report and
+    the others are kept. A file imported twice adds nothing the second time.
+
+    Args:
+        store: where to.
+        path: a file or folder, as `read_records` takes it.
+        rater: who gave the labels; the file's name by default.
+        columns: names to change, `{name in the file: name wanted}`.
+        overlap: how many raters shall answer each query, this one included.
+
+    Raises:
+        InvalidData: no such path, or not one record of it can be read.
+    """
+    source = os.fspath(path)
+    name = rater or Path(source).name
+    labels = known = 0
+    problems: list[InvalidData] = []
+    with store.connection.writing() as sqlite:
+        rater_id = rater_number(sqlite, name)
+        for where, record in located_records(path, columns=columns, malformed=problems):
+            try:
+                query, label = feedback_of(record, where)
+                details = {"source": Path(source).name, "where": where, "record": _others(record)}
+                origin = provenance_number(sqlite, details)
+                query_id = add_query(sqlite, query, overlap, 0.0, None, origin)
+            except InvalidData as error:
+                problems.append(error)
+                continue
+            try:
+                add_label(sqlite, query_id, rater_id, label)
+                labels += 1
+            except sqlite3.IntegrityError:
+                known += 1
+        if not labels + known:
+            first = problems[0] if problems else "it is empty"
+            raise InvalidData("path", source, f"no label could be read: {first}", "See the columns")
+    return ImportReport(labels, known, problems)
+
+
+def feedback_of(record: Mapping[str, Any], where: str) -> tuple[Query, Label]:
+    """One record as a query and its answer.
+
+    Args:
+        record: its columns, as the reward-model and SFT stages read them.
+        where: where it stands, for messages.
+
+    Raises:
+        InvalidData: no label in it, or values that do not fit.
+    """
+    judged = {"chosen", "ranking", "label", "rating"} & record.keys()
+    if not judged and "completion" in record:
+        return _demonstration(record, where)
+    found = judgement(record, where)
+    segments = tuple(TextSegment(found.prompt, text) for text in found.responses)
+    if found.kind == "comparison":
+        return Query(segments), Ranking(tuple(range(len(segments))), found.tie)
+    if found.kind == "thumbs":
+        return Query(segments, "thumb"), Thumb(found.value > 0.5)
+    return Query(segments, "rating"), Rating(found.value)
+
+
+def export_feedback(
+    store: FeedbackStore, path: PathLike, *, kind: Kind = "preferences", raters: Iterable[str] = ()
+) -> int:
+    """Write the labels in force that are of a kind, with rater, weight, time and provenance.
+
+    Args:
+        store: where from.
+        path: .jsonl, .jsonl.gz or .parquet.
+        kind: "preferences" for the reward-model stage and TRL, "demonstrations" for SFT.
+        raters: only these; all by default.
+
+    Returns:
+        How many records were written.
+
+    Raises:
+        InvalidArgument: a file of another format.
+    """
+    target = Path(path)
+    convert = {"preferences": preference_records, "demonstrations": demonstration_records}[kind]
+    records = [
+        {**record, **_about(given)}
+        for given in store.feedback(raters=tuple(raters))
+        if isinstance(given.query.segments[0], TextSegment)
+        for record in convert(given.query, given.label)
+    ]
+    if target.suffix == ".parquet":
+        _write_parquet(target, records)
+        return len(records)
+    if not target.name.endswith((".jsonl", ".jsonl.gz")):
+        raise InvalidArgument(
+            "path", str(path), "no format to write", "Name it .jsonl, .jsonl.gz or .parquet"
+        )
+    return write_jsonl(target, records)
+
+
+def _demonstration(record: Mapping[str, Any], where: str) -> tuple[Query, Label]:
+    prompt, completion = record.get("prompt"), record["completion"]
+    for column, value in (("prompt", prompt), ("completion", completion)):
+        if not isinstance(value, str) or not value:
+            raise InvalidData(column, value, f"{where}: not a text", "Give a string in this column")
+    return Query((TextSegment(str(prompt), ""),), "demonstration"), Demonstration(completion)
+
+
+def _others(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that are neither segment nor label, as JSON can hold them."""
+    return {
+        name: value if isinstance(value, str | int | float | bool | list | dict) else str(value)
+        for name, value in record.items()
+        if name not in _READ and value is not None and not _is_nan(value)
+    }
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _about(given: Feedback) -> dict[str, Any]:
+    return {
+        "rater": given.rater,
+        "weight": given.weight,
+        "seconds": given.seconds,
+        "created": given.created,
+        "query_id": given.query_id,
+    }
+
+
+def _write_parquet(target: Path, records: list[dict[str, Any]]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    # All columns of all kinds, so that a column which the first record lacks is not lost.
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    table = pyarrow.table({name: [record.get(name) for record in records] for name in columns})
+    pyarrow.parquet.write_table(table, partial)
+    partial.replace(target)

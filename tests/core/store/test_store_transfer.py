@@ -1,0 +1,142 @@
+"""Feedback from files and into files."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from rlhf_gym.core.data import read_records
+from rlhf_gym.core.errors import InvalidArgument, InvalidData
+from rlhf_gym.core.feedback import ControlSegment, Query, TextSegment
+from rlhf_gym.core.labels import Demonstration, Edit, Ranking, Rating, Skip, Thumb
+from rlhf_gym.core.store import FeedbackStore
+from rlhf_gym.core.store.transfer import export_feedback, import_feedback
+from rlhf_gym.core.supervised.preference_records import read_judgements
+
+RECORDS = [
+    {"prompt": "The film", "chosen": "is fine.", "rejected": "is dull.", "votes": [1, 2, 1]},
+    {"prompt": "The film", "chosen": "is long.", "rejected": "is slow.", "tie": True},
+    {"prompt": "The plot", "ranking": ["ends.", "begins.", "stops."]},
+    {"prompt": "The plot", "completion": "ends.", "label": False},
+    {"prompt": "The plot", "completion": "ends.", "rating": 2.5},
+    {"prompt": "The cast", "completion": "is great."},
+    {"prompt": "The cast", "completion": "is good."},
+]
+
+
+@pytest.fixture
+def store(tmp_path):
+    with FeedbackStore(tmp_path / "feedback.db") as opened:
+        yield opened
+
+
+def write(path, lines):
+    path.write_text("\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines) + "\n")
+    return path
+
+
+def test_every_kind_of_record_is_read(store, tmp_path):
+    report = import_feedback(store, write(tmp_path / "labels.jsonl", RECORDS))
+    assert report == (7, 0, [])
+    labels = [given.label for given in store.feedback()]
+    assert labels == [
+        Ranking((0, 1)),
+        Ranking((0, 1), tie=True),
+        Ranking((0, 1, 2)),
+        Thumb(up=False),
+        Rating(2.5),
+        Demonstration("is great."),
+        Demonstration("is good."),
+    ]
+    first = store.feedback()[0]
+    assert first.rater == "labels.jsonl"
+    assert first.provenance["record"] == {"votes": [1, 2, 1]}
+    assert first.provenance["where"] == "line 1"
+
+
+def test_a_second_import_adds_nothing(store, tmp_path):
+    path = write(tmp_path / "labels.jsonl", RECORDS)
+    import_feedback(store, path)
+    assert import_feedback(store, path) == (0, 7, [])
+    # Another rater's labels are labels of their own.
+    assert import_feedback(store, path, rater="anna") == (7, 0, [])
+
+
+def test_bad_lines_are_named_and_the_others_kept(store, tmp_path):
+    lines = [
+        RECORDS[0],
+        '{"prompt": "The film", "chosen": ',
+        "[1, 2]",
+        {"prompt": "The film", "chosen": "same", "rejected": "same"},
+        {"prompt": "The film"},
+        {"prompt": "\ud800", "chosen": "a", "rejected": "b"},
+        {"prompt": 3, "completion": "is great."},
+        RECORDS[4],
+    ]
+    report = import_feedback(store, write(tmp_path / "labels.jsonl", lines))
+    assert report.labels == 2
+    problems = [str(problem) for problem in report.problems]
+    assert len(problems) == 6
+    for number, problem in zip(range(2, 8), problems, strict=True):
+        if number != 6:
+            assert f"line {number}" in problem
+    with pytest.raises(InvalidData, match="no label could be read"):
+        import_feedback(store, write(tmp_path / "bad.jsonl", lines[1:3]))
+    assert "bad.jsonl" not in store.raters()
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.gz", "out.parquet"])
+def test_what_is_exported_trains_a_reward_model_and_imports_again(store, tmp_path, name):
+    import_feedback(store, write(tmp_path / "labels.jsonl", RECORDS))
+    store.add([Query((TextSegment("The cast", "is bad."),), "edit")])
+    shown = store.next("anna")
+    store.answer(shown.id, "anna", Edit("is odd."), seconds=3.0)
+    assert export_feedback(store, tmp_path / name) == 6
+    assert export_feedback(store, tmp_path / f"sft-{name}", kind="demonstrations") == 3
+    judged = read_judgements(tmp_path / name)
+    assert [judgement.responses for judgement in judged[:2]] == [
+        ("is fine.", "is dull."),
+        ("is long.", "is slow."),
+    ]
+    assert judged[1].tie
+    last = read_records(tmp_path / name)[-1]
+    assert (last["chosen"], last["rejected"], last["rater"]) == ("is odd.", "is bad.", "anna")
+    assert last["seconds"] == 3.0
+    with FeedbackStore(tmp_path / "second.db") as second:
+        report = import_feedback(second, tmp_path / name)
+        assert (report.labels, report.problems) == (6, [])
+        labels = [given.label for given in second.feedback()]
+        assert labels[:5] == [given.label for given in store.feedback()][:5]
+
+
+def test_export_leaves_out_skips_clips_and_other_raters(store, tmp_path):
+    clip = ControlSegment([[0.0]], [[0.0]])
+    ids = store.add([Query((TextSegment("a", "b"),), "thumb"), Query((clip, clip))])
+    store.answer(ids[0], "anna", Skip())
+    store.answer(ids[0], "bob", Thumb(up=True))
+    store.answer(ids[1], "bob", Ranking((0, 1)))
+    assert export_feedback(store, tmp_path / "anna.jsonl", raters=["anna"]) == 0
+    assert export_feedback(store, tmp_path / "all.jsonl") == 1
+    with pytest.raises(InvalidArgument, match="no format to write"):
+        export_feedback(store, tmp_path / "all.xlsx")
+
+
+DATA = os.environ.get("RLHF_GYM_DATA")
+
+
+@pytest.mark.skipif(not DATA, reason="needs RLHF_GYM_DATA")
+@pytest.mark.parametrize(
+    ("name", "labels", "repeated"),
+    [
+        ("pandalm/pairs.jsonl", 592, 0),
+        ("llmbar/pairs.jsonl", 718, 0),
+        ("hhh_alignment/pairs.jsonl", 172, 0),
+        ("dpo_mix_demo/pairs.jsonl", 234, 0),
+        # Eleven demonstrations stand in it twice, word for word.
+        ("instructions/demonstrations.jsonl", 1134, 11),
+    ],
+)
+def test_real_sets_need_no_touch(store, name, labels, repeated):
+    report = import_feedback(store, Path(str(DATA)) / name)
+    assert report == (labels, repeated, [])
