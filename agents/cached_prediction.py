@@ -106,9 +106,9 @@ class CachedPrediction:
         return sampler
 
     def _follow(self, batch: _Batch, content: Tensor, mask: Tensor) -> None:
-        grown = _grows(batch.ids, content, mask)
-        current = grown
-        if grown.any():
+        current = _grows(batch.ids, content, mask)
+        if current.any():
+            self._make_room(batch, ~current)
             rows = torch.arange(len(content), device=content.device)
             batch.sampler.advance(content[rows, last_token_index(mask)])
         else:
@@ -117,6 +117,13 @@ class CachedPrediction:
         if len(other):
             batch.sampler.replace(other, *_right_justified(content[other], mask[other]))
         batch.ids = content
+
+    def _make_room(self, batch: _Batch, leaving: Tensor) -> None:
+        """Empty the full ones among the rows that are about to be replaced: all rows advance."""
+        full = (leaving & (batch.ids != _NOTHING).all(-1)).nonzero().squeeze(-1)
+        if len(full):
+            first = batch.ids[full, :1]
+            batch.sampler.replace(full, first, torch.ones_like(first))
 
 
 def _stays(before: Tensor, content: Tensor) -> Tensor:

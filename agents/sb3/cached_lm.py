@@ -65,6 +65,7 @@ class CachedLM(nn.Module):
         plain = packed_trunk(parts.trunk) is not None
         self._transform = (lambda logits: logits) if plain else logit_transform(parts)
         self._cache = CachedPrediction(self._make_sampler)
+        self.train(False)
 
     def hidden(
         self, observation: Mapping[str, Tensor], *, twice_differentiable: bool = False
