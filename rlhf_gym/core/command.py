@@ -12,9 +12,10 @@ class Command:
     """One subcommand.
 
     Attributes:
-        config: frozen dataclass whose fields, with the string under each, are the flags.
+        config: frozen dataclass whose fields, with the string under each, are the flags; a union of
+            such makes subcommands.
         run: does the work; a dataclass that it returns is printed as a table.
     """
 
-    config: type
+    config: Any
     run: Callable[[Any], Any]

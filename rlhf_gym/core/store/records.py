@@ -44,6 +44,7 @@ class Feedback(NamedTuple):
         weight: of the rater.
         seconds: time taken, if it was measured.
         created: seconds since 1970, UTC.
+        gold: the right answer, if it is known.
         provenance: where the query comes from.
     """
 
@@ -55,6 +56,7 @@ class Feedback(NamedTuple):
     weight: float
     seconds: float | None
     created: float
+    gold: Label | None
     provenance: Mapping[str, Any]
 
 

@@ -311,6 +311,7 @@ class FeedbackStore:
                 row["weight"],
                 row["seconds"],
                 row["created"],
+                queries[row["query_id"]].gold,
                 queries[row["query_id"]].provenance,
             )
             for row in rows

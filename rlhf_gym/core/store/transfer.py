@@ -85,8 +85,10 @@ def import_feedback(
             except sqlite3.IntegrityError:
                 known += 1
         if not labels + known:
-            first = problems[0] if problems else "it is empty"
-            raise InvalidData("path", source, f"no label could be read: {first}", "See the columns")
+            first = str(problems[0]).rstrip(".") if problems else "it is empty"
+            raise InvalidData(
+                "path", source, f"no label could be read: {first}", "Give a file with labels"
+            )
     return ImportReport(labels, known, problems)
 
 
