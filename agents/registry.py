@@ -6,5 +6,18 @@ AGENTS = Registry(
     "agent",
     {
         "ppo": ("rlhf_gym.agents.ppo:PPO", "PPO on whole responses, sequence-level updates"),
+        "rloo": ("rlhf_gym.agents.rloo:RLOO", "REINFORCE leave-one-out: no value model"),
+        "rebel": ("rlhf_gym.agents.rebel:REBEL", "regression on relative rewards, best and worst"),
+        "sb3.ppo": ("rlhf_gym.agents.sb3.stock:PPO", "Stable-Baselines3's PPO"),
+        "sb3.a2c": ("rlhf_gym.agents.sb3.stock:A2C", "Stable-Baselines3's A2C"),
+        "contrib.trpo": ("rlhf_gym.agents.sb3.stock:TRPO", "sb3-contrib's TRPO"),
+        "contrib.maskable_ppo": (
+            "rlhf_gym.agents.sb3.stock:MASKABLE_PPO",
+            "sb3-contrib's MaskablePPO, for tasks with action masks",
+        ),
+        "contrib.recurrent_ppo": (
+            "rlhf_gym.agents.sb3.stock:RECURRENT_PPO",
+            "sb3-contrib's RecurrentPPO, an LSTM beside the language model",
+        ),
     },
 )

@@ -1,19 +1,35 @@
-"""`rlhf-gym train`: an agent, an environment, a run folder."""
+"""`rlhf-gym train`: an agent, an environment, a run folder.
+
+Agents of ours write checkpoints and resume from them exactly. Stock ones train from the beginning:
+Stable-Baselines3 saves no environment.
+"""
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import tyro
+from gymnasium.vector import VectorEnv
 
+from rlhf_gym.agents.config import TextAlgorithmConfig
 from rlhf_gym.agents.ppo import PPOConfig
+from rlhf_gym.agents.rebel import REBELConfig
 from rlhf_gym.agents.registry import AGENTS
+from rlhf_gym.agents.rloo import RLOOConfig
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
+
+if TYPE_CHECKING:
+    from rlhf_gym.agents.lm_algorithm import LMAlgorithm
+    from rlhf_gym.agents.sb3.stock import StockAgent
+
+POLICY_PREFIX = "policy."
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,9 @@ class TrainConfig:
     """Which algorithm; `rlhf-gym list` shows them."""
     total_timesteps: int = 200_000
     """Response tokens to sample."""
+    agent_kwargs: tuple[str, ...] = ()
+    """Settings of the agent by name, `learning_rate=1e-3 n_steps=16`: arguments of a stock
+    algorithm, `policy.` before those of its policy, or fields of an agent of ours."""
     output: str = "runs/train/ppo/seed-0"
     """The run folder: configuration, TensorBoard events, checkpoints, policy, summary."""
     seed: int = 0
@@ -35,10 +54,11 @@ class TrainConfig:
     """Rank of LoRA adapters; 0 trains all weights. The reference is the adapter switched off."""
     freeze: str | None = None
     """Freeze the embeddings and so many blocks (a number), or parameters by regular expression."""
-    value_model: str = "trunk"
-    """trunk: a head on the policy; separate: a network of its own; or a reward model's folder."""
+    value_model: str | None = None
+    """trunk: a head on the policy; separate: a network of its own; or a reward model's folder. By
+    default a trunk, where the agent has values."""
     checkpoint_every: int = 10
-    """Updates between checkpoints; 0 writes none."""
+    """Updates between checkpoints; 0 writes none. Stock agents write none."""
     resume: bool = True
     """Go on from the newest checkpoint in the output folder, if there is one."""
     progress: bool = True
@@ -47,6 +67,10 @@ class TrainConfig:
     """1 prints the log of every update."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of PPO."""
+    rloo: RLOOConfig = field(default_factory=RLOOConfig)
+    """Settings of RLOO."""
+    rebel: REBELConfig = field(default_factory=REBELConfig)
+    """Settings of REBEL."""
 
     def __post_init__(self) -> None:
         if self.total_timesteps < 1:
@@ -57,6 +81,7 @@ class TrainConfig:
             raise InvalidArgument(
                 "checkpoint_every", self.checkpoint_every, "no interval", "Give 0 or more"
             )
+        parse_settings(self.agent_kwargs)
 
 
 @dataclass(frozen=True)
@@ -65,8 +90,8 @@ class TrainResult:
 
     output: Path
     """The run folder."""
-    policy: Path
-    """A Hugging Face directory with the trained policy."""
+    policy: Path | None
+    """A Hugging Face directory with the trained policy, where that is a language model."""
     timesteps: int
     """Response tokens sampled in all."""
     updates: int
@@ -83,31 +108,43 @@ def train(config: TrainConfig) -> TrainResult:
         InvalidArgument: no such agent or environment.
         FolderNotWritable: before any work is done.
     """
-    from rlhf_gym.agents.checkpoint import CheckpointCallback, newest_checkpoint
+    from rlhf_gym.agents.lm_algorithm import LMAlgorithm
 
     folder = Path(config.output)
     check_writable(folder)
-    agent_class = AGENTS.load(config.agent)
+    agent = AGENTS.load(config.agent)
     env = make_environment(config.environment)
     if env.unwrapped.reward is None:  # type: ignore[attr-defined]
         raise InvalidArgument(
             "reward", None, "there is nothing to learn from", "Add --reward DIRECTORY or function"
         )
     write_json(folder / "config.json", asdict(config))
+    is_ours = isinstance(agent, type) and issubclass(agent, LMAlgorithm)
+    result = (_train_ours if is_ours else _train_stock)(agent, config, env, folder)
+    write_json(folder / "summary.json", asdict(result))
+    return result
+
+
+def _train_ours(
+    kind: type[LMAlgorithm], config: TrainConfig, env: VectorEnv[Any, Any, Any], folder: Path
+) -> TrainResult:
+    from rlhf_gym.agents.checkpoint import CheckpointCallback, newest_checkpoint
+
     checkpoints = folder / "checkpoints"
     newest = newest_checkpoint(checkpoints) if config.resume else None
     if newest is None:
-        agent = agent_class(
+        agent = kind(
             "LMPolicy",
             env,
-            config.ppo,
+            cast(TextAlgorithmConfig, getattr(config, config.agent)),
             policy_kwargs=_policy_kwargs(config),
             tensorboard_log=str(folder),
             seed=config.seed,
             verbose=config.verbose,
+            **parse_settings(config.agent_kwargs),
         )
     else:
-        agent = agent_class.resume(newest, env, tensorboard_log=str(folder))
+        agent = kind.resume(newest, env, tensorboard_log=str(folder))
     callbacks = []
     if config.checkpoint_every:
         callbacks.append(CheckpointCallback(checkpoints, every=config.checkpoint_every))
@@ -117,14 +154,83 @@ def train(config: TrainConfig) -> TrainResult:
         reset_num_timesteps=newest is None,
         progress_bar=config.progress,
     )
-    policy = agent.policy.save_pretrained(folder / "policy", env.unwrapped.tokenizer)  # type: ignore[attr-defined]
-    result = TrainResult(folder, Path(policy), agent.num_timesteps, agent._n_updates)
-    write_json(folder / "summary.json", asdict(result))
-    return result
+    policy = agent.policy.save_pretrained(folder / "policy", agent.stepper.tokenizer)
+    return TrainResult(folder, policy, agent.num_timesteps, agent._n_updates)
+
+
+def _train_stock(
+    stock: StockAgent, config: TrainConfig, env: VectorEnv[Any, Any, Any], folder: Path
+) -> TrainResult:
+    from rlhf_gym.agents.callbacks import TextMetricsCallback
+    from rlhf_gym.core.models import save_model
+    from rlhf_gym.envs.sb3 import make_sb3_env
+
+    for name in ("lora", "freeze", "value_model"):
+        if getattr(config, name):
+            raise InvalidArgument(
+                name,
+                getattr(config, name),
+                f"{config.agent} is a stock agent",
+                "Leave it out, or choose an agent of ours: ppo, rloo or rebel",
+            )
+    settings = parse_settings(config.agent_kwargs)
+    choices = {
+        name.removeprefix(POLICY_PREFIX): settings.pop(name)
+        for name in list(settings)
+        if name.startswith(POLICY_PREFIX)
+    }
+    try:
+        agent = stock.make(
+            make_sb3_env(env, gamma=settings.get("gamma", 1.0)),
+            policy_choices=choices,
+            tensorboard_log=str(folder),
+            seed=config.seed,
+            verbose=config.verbose,
+            **settings,
+        )
+    except TypeError as error:
+        raise InvalidArgument(
+            "agent_kwargs", config.agent_kwargs, str(error), f"See {stock.algorithm}"
+        ) from error
+    agent.learn(
+        config.total_timesteps,
+        callback=TextMetricsCallback(update_kl=True),
+        log_interval=stock.log_interval,
+        tb_log_name=config.agent,
+        progress_bar=config.progress,
+    )
+    agent.save(folder / "agent")
+    model = stock.language_model(agent)
+    policy = None
+    if model is not None:
+        policy = save_model(model, env.unwrapped.tokenizer, folder / "policy")  # type: ignore[attr-defined]
+    return TrainResult(folder, policy, agent.num_timesteps, agent._n_updates)
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Settings from `name=value`, values as Python writes them; what is no such value is a string.
+
+    Raises:
+        InvalidArgument: without an equals sign, or with nothing before it.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise InvalidArgument(
+                "agent_kwargs", pair, "not of the form name=value", "Write learning_rate=1e-3"
+            )
+        try:
+            settings[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            settings[name] = value
+    return settings
 
 
 def _policy_kwargs(config: TrainConfig) -> dict[str, Any]:
-    kwargs: dict[str, Any] = {"value_model": config.value_model}
+    kwargs: dict[str, Any] = {}
+    if config.value_model is not None:
+        kwargs["value_model"] = config.value_model
     if config.lora:
         kwargs["lora_rank"] = config.lora
     if config.freeze is not None:
