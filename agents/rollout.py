@@ -167,10 +167,14 @@ class _Wave:
         if stepper.uses_action_masks:
             self._action_masks = torch.ones(rows, time, stepper.rules.vocab_size, dtype=torch.bool)
         self._endings: list[Info] = [{}] * rows
+        # Column of each row's latest token; and True until its one episode has ended.
+        self._last = torch.zeros(rows, dtype=torch.long)
+        self._unpaid = torch.ones(rows, dtype=torch.bool)
         self._is_stop = torch.zeros(stepper.rules.vocab_size, dtype=torch.bool)
         self._is_stop[list(stepper.rules.stop_ids)] = True
         self._legal = ~self._is_stop
         self._legal[list(stepper.rules.illegal_ids)] = False
+        self._filler = self._legal.int().argmax().expand(rows)
         self.actions = torch.zeros(rows, dtype=torch.long)
         self.just_ended = np.zeros(rows, dtype=np.bool_)
 
@@ -187,6 +191,7 @@ class _Wave:
         """
         time = self._time
         tokens = draw.tokens.cpu()
+        self._last[alive] = time
         self._ids[alive, time] = tokens
         self._mask[alive, time] = True
         self._log_probs[alive, time] = draw.log_probs.cpu()
@@ -222,14 +227,15 @@ class _Wave:
 
     def pay(self, alive: Tensor, step: Step) -> Tensor:
         """Note rewards and endings; True at the rows of `alive` that go on, shape (n,)."""
-        rows = alive.numpy()
-        self._step_rewards[alive, self._time] = torch.as_tensor(step.rewards)[alive].float()
+        # A row that waited for the others is paid in their last step, for its own last token.
+        due = torch.as_tensor(step.rewards).float() * self._unpaid
+        self._step_rewards.scatter_add_(1, self._last.unsqueeze(-1), due.unsqueeze(-1))
         self._time += 1
-        self.just_ended = np.zeros_like(step.ended)
-        self.just_ended[rows] = step.ended[rows]
+        self.just_ended = step.ended & self._unpaid.numpy()
+        self._unpaid &= torch.from_numpy(~step.ended)
         for row in np.flatnonzero(self.just_ended).tolist():
             self._endings[row] = step.infos[row]
-        return torch.from_numpy(~step.ended[rows])
+        return torch.from_numpy(step.writing)[alive]
 
     def finish(self) -> RolloutBatch:
         """The wave as a batch."""
@@ -253,8 +259,8 @@ class _Wave:
 
     def _fillers(self, allowed: Tensor | None) -> Tensor:
         """For each row a legal token that ends nothing, if there is one, shape (num_envs,)."""
-        legal = self._legal.expand(self._stepper.num_envs, -1)
-        if allowed is not None:
-            going_on = legal & allowed
-            legal = torch.where(going_on.any(-1, keepdim=True), going_on, allowed)
+        if allowed is None:
+            return self._filler.clone()
+        going_on = self._legal & allowed
+        legal = torch.where(going_on.any(-1, keepdim=True), going_on, allowed)
         return legal.int().argmax(-1)

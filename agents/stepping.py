@@ -32,12 +32,15 @@ class Step(NamedTuple):
     Attributes:
         rewards: what `step` returned, wrappers included, shape (num_envs,).
         ended: True where an episode ended, shape (num_envs,).
+        writing: True where a response goes on, shape (num_envs,); where none does and the episode
+            has not ended either, it waits for the others.
         infos: one per row, as SB3 has them; complete where an episode ended, its last observation
             under `terminal_observation`, possibly empty elsewhere.
     """
 
     rewards: NDArray[Any]
     ended: BoolArray
+    writing: BoolArray
     infos: Sequence[Info]
 
 
@@ -177,7 +180,7 @@ class _VectorStepper(TextStepper):
             single.pop("final_info", None)
             last = {key: value[row] for key, value in observation.items()}
             infos[row] = {**single, "terminal_observation": single.pop("final_obs", last)}
-        return Step(rewards, ended, infos)
+        return Step(rewards, ended, self._task.live & ~ended, infos)
 
     def write(self, actions: Tensor, log_probs: Tensor, log_distribution: Tensor | None) -> None:
         self._task.channel.write(actions, log_probs, log_distribution)
@@ -191,7 +194,8 @@ class _VecEnvStepper(TextStepper):
 
     def step(self, actions: NDArray[np.int64]) -> Step:
         _, rewards, ended, infos = self.venv.step(actions)
-        return Step(rewards, ended, infos)
+        live = np.concatenate([task.live for task in self.tasks])
+        return Step(rewards, ended, live & ~ended, infos)
 
     def write(self, actions: Tensor, log_probs: Tensor, log_distribution: Tensor | None) -> None:
         first = 0

@@ -22,6 +22,7 @@ from rlhf_gym.core.reward_head import (
     reward_mean,
     score_ids,
 )
+from rlhf_gym.core.scoring import length_buckets
 from rlhf_gym.core.tokens import last_token_index
 from rlhf_gym.rewards.base import ScoreTerm
 
@@ -51,7 +52,7 @@ class RewardModel(ScoreTerm):
         model: a sequence classifier with one output, or a directory or hub name to load it from.
         tokenizer: the model's; found beside a model that is loaded. None for a module says that it
             shares the policy's.
-        batch_size: sequences scored at once.
+        batch_size: most sequences scored at once.
         name: tag of the term.
         device: where the model goes; None leaves a module where it is.
         as_text: how prompt and response become the text that the model reads, for models that want
@@ -105,9 +106,9 @@ class RewardModel(ScoreTerm):
         """
         ids, mask = self._encode(episodes)
         scores = torch.empty(len(ids))
-        # Similar lengths together: a batch is as wide as its longest sequence.
-        for rows in torch.split(mask.sum(-1).argsort(), self.batch_size):
-            scores[rows] = self._score(ids[rows], mask[rows]).cpu()
+        for similar in length_buckets(mask, self.model.device):
+            for rows in torch.split(similar, self.batch_size):
+                scores[rows] = self._score(ids[rows], mask[rows]).cpu()
         return scores
 
     def token_scores(self, episodes: Episodes) -> Tensor:

@@ -32,6 +32,7 @@ class Responses:
         ids, mask: shape (rows, prompt_width + max_response_tokens), int64 and int8.
         live: True where an episode is running, shape (rows,).
         live_rows: the numbers of those rows, ascending.
+        waiting: True where a response has ended and its episode will with others, shape (rows,).
         even_length: response tokens of every row if all are live and equally long, else None.
         prompt_index: which prompt each row answers, shape (rows,).
         log_probs: log pi of each response token in nats, NaN where unknown, shape (rows, time).
@@ -49,6 +50,7 @@ class Responses:
         self._lengths = np.zeros(num_envs, dtype=np.int64)
         self.live = np.zeros(num_envs, dtype=np.bool_)
         self.live_rows = np.flatnonzero(self.live)
+        self.waiting = np.zeros(num_envs, dtype=np.bool_)
         self.even_length: int | None = None
         self.prompt_index = np.zeros(num_envs, dtype=np.int64)
         self.log_probs = np.full((num_envs, max_response_tokens), np.nan, dtype=np.float32)
@@ -68,6 +70,13 @@ class Responses:
         """True if an episode is running in every row."""
         return len(self.live_rows) == len(self)
 
+    @property
+    def idle(self) -> IntArray:
+        """Rows without an episode: neither live nor waiting, shape (k,)."""
+        if self.all_live:
+            return _NO_ROWS
+        return np.flatnonzero(~(self.live | self.waiting))
+
     def begin(
         self, rows: IntArray, prompt_index: IntArray, ids: IntArray, mask: NDArray[np.int8]
     ) -> None:
@@ -78,11 +87,26 @@ class Responses:
         self.mask[rows, self.prompt_width :] = 0
         self.prompt_index[rows] = prompt_index
         self.log_probs[rows] = np.nan
+        self.waiting[rows] = False
         self._set(rows, live=True, length=0)
 
     def close(self, rows: IntArray) -> None:
         """End the episodes of some rows, shape (k,); what they wrote stays until `begin`."""
         self._set(rows, live=False)
+
+    def wait(self, rows: IntArray) -> IntArray:
+        """Close some rows, shape (k,), and let them wait until no row is live.
+
+        Returns:
+            The rows whose waiting is over, shape (n,): all that waited, or none.
+        """
+        self.close(rows)
+        self.waiting[rows] = True
+        if len(self.live_rows):
+            return _NO_ROWS
+        rows = np.flatnonzero(self.waiting)
+        self.waiting[:] = False
+        return rows
 
     def append(self, tokens: IntArray, log_probs: Tensor | None) -> None:
         """Write one token in every live row.
@@ -126,11 +150,11 @@ class Responses:
                     f"the environment has {shape}",
                     "Resume with the num_envs, prompts and max_response_tokens of the saved run",
                 )
-        for name in ("ids", "mask", "live", "prompt_index", "log_probs"):
+        for name in ("ids", "mask", "live", "waiting", "prompt_index", "log_probs"):
             getattr(self, name)[...] = state[name]
         self._lengths[...] = state["lengths"]
         self.even_length = None
-        self._set(np.empty(0, dtype=np.int64), live=True)
+        self._set(_NO_ROWS, live=True)
 
     def _set(self, rows: IntArray, *, live: bool, length: int | None = None) -> None:
         """Change which rows are live, and how long they are."""
@@ -144,4 +168,5 @@ class Responses:
         self.even_length = first if even else None
 
 
-_SAVED = ("ids", "mask", "lengths", "live", "prompt_index", "log_probs")
+_SAVED = ("ids", "mask", "lengths", "live", "waiting", "prompt_index", "log_probs")
+_NO_ROWS = np.empty(0, dtype=np.int64)

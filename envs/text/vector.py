@@ -62,6 +62,8 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     ## Episode End
     A stop token, or `max_response_tokens`; both are `terminated`, unless `length_limit="truncate"`.
+    With `ends="together"` a row whose response has ended waits until all have: its actions are
+    ignored and its reward is 0 until then, when all episodes end, scored in one pass.
 
     ## Information
     When an episode ends, arrays over all rows, each with its mask `_key`: `finish_reason` ("stop"
@@ -69,7 +71,7 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     applied), `score` (sum of the terms that are no KL penalty), `gold_reward`, `kl` (sampled, nats;
     only where it is known), `kl_known`, `response_length` (tokens), `prompt_index`. At the top
     level in every mode, and in `final_info`, beside `final_obs`, under SAME_STEP. In DISABLED mode
-    every step has `active`.
+    and with `ends="together"` every step has `active`, True where the action was written.
 
     ## Arguments
     Args:
@@ -102,6 +104,9 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             on until all have: their action is ignored, their reward 0, `info["active"]` False.
         reward_timing: "end" or "step".
         length_limit: what the response budget is: "terminate" or "truncate".
+        ends: "apart", each episode with its response; or "together", all with the last one's: for
+            agents that collect whole batches, because one pass of reference and reward model over
+            all responses costs half of many passes over a few.
         prompt_order: "shuffle" (a new permutation each time round) or "sequential".
         chat_template: render prompts with the tokenizer's chat template.
         channel: where the policy writes log pi; by default a new one.
@@ -154,6 +159,7 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         reward_timing: Literal["end", "step"] = "end",
         length_limit: Literal["terminate", "truncate"] = "terminate",
+        ends: Literal["apart", "together"] = "apart",
         prompt_order: Order = "shuffle",
         chat_template: bool = False,
         channel: LogProbChannel | None = None,
@@ -165,6 +171,7 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.max_response_tokens = checks.positive("max_response_tokens", max_response_tokens)
         self.reward_timing = checks.choice("reward_timing", reward_timing, ("end", "step"))
         self.length_limit = checks.choice("length_limit", length_limit, ("terminate", "truncate"))
+        self.ends = checks.choice("ends", ends, ("apart", "together"))
         self.render_mode = checks.check_render_mode(render_mode, self.metadata["render_modes"])
         self.autoreset_mode = checks.autoreset_mode_of(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
@@ -270,15 +277,18 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             calls.check_record(record, self.num_envs, self.rules.vocab_size)
         mode, responses = self.autoreset_mode, self._engine.responses
         active = None if responses.all_live else responses.live.copy()
+        idle = responses.idle
         ending, rewards = self._engine.write(tokens, record)
+        if self.ends == "together" and len(ending):
+            ending = responses.wait(ending)
         terminated = np.zeros(self.num_envs, dtype=np.bool_)
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
         info: Info = {}
         if len(ending):
             info = self._end(ending, rewards, terminated, truncated)
-        if mode is AutoresetMode.NEXT_STEP and active is not None:
-            self._engine.begin(np.flatnonzero(~active), self.np_random)
-        if mode is AutoresetMode.DISABLED:
+        if mode is AutoresetMode.NEXT_STEP and len(idle):
+            self._engine.begin(idle, self.np_random)
+        if mode is AutoresetMode.DISABLED or self.ends == "together":
             info["active"] = self._everywhere.copy() if active is None else active
             info["_active"] = self._everywhere.copy()
         return self._observations.batch(), rewards, terminated, truncated, info
@@ -358,6 +368,7 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             "vocab_size": self.rules.vocab_size,
             "autoreset_mode": self.autoreset_mode.value,
             "reward_timing": self.reward_timing,
+            "ends": self.ends,
             "prompts": self.prompts.digest,
         }
 
@@ -367,7 +378,7 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             raise EpisodeEnded("step() was called before reset()")
         if self.autoreset_mode is AutoresetMode.DISABLED and not len(responses.live_rows):
             raise EpisodeEnded("step() was called after all episodes had ended; call reset()")
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and not responses.all_live:
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and len(responses.idle):
             raise EpisodeEnded("step() was called after an error had left an episode; call reset()")
 
     def _end(

@@ -13,6 +13,9 @@ from rlhf_gym.core.tokens import TokenRules, gather_log_probs, legal_logits
 TRUNK_TOKENS = 1 << 14
 """Most tokens, padding included, that go through the trunk at once."""
 
+CPU_TOKENS = 1 << 10
+"""The same on a CPU: products are no faster with more, and activations would leave its caches."""
+
 HEAD_FLOATS = 1 << 25
 """Most logits that exist at once: 128 MiB in float32."""
 
@@ -141,7 +144,8 @@ def _response_logits(
         float32, shape (tokens, vocab).
     """
     decoder = make_decoder(model, backend)
-    for chunk in _length_buckets(attention_mask):
+    device = next(model.parameters()).device
+    for chunk in length_buckets(attention_mask, device):
         mask = attention_mask[chunk].bool()
         # The token in column c is predicted from column c - 1; a row's last token predicts nothing.
         read = mask[:, :-1] & mask[:, 1:]
@@ -164,13 +168,20 @@ def _response_logits(
             yield batch_rows, some_times, legal
 
 
-def _length_buckets(attention_mask: Tensor) -> Iterator[Tensor]:
-    """Row numbers in groups of similar length, each of at most `TRUNK_TOKENS` padded tokens."""
-    lengths = attention_mask.bool().sum(-1)
-    order = lengths.argsort(descending=True)
+def length_buckets(attention_mask: Tensor, device: torch.device) -> Iterator[Tensor]:
+    """Parts of a batch that go through a trunk at once.
+
+    Args:
+        attention_mask: non-zero at real tokens, shape (batch, width).
+        device: where the trunk is.
+
+    Yields:
+        Numbers of rows of similar length, longest first, shape (k,).
+    """
+    most = min(CPU_TOKENS, TRUNK_TOKENS) if device.type == "cpu" else TRUNK_TOKENS
+    lengths, order = attention_mask.bool().sum(-1).sort(descending=True)
     start = 0
     while start < len(order):
-        longest = max(1, int(lengths[order[start]]))
-        end = start + max(1, TRUNK_TOKENS // longest)
+        end = start + max(1, most // max(1, int(lengths[start])))
         yield order[start:end]
         start = end

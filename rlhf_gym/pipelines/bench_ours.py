@@ -2,8 +2,9 @@
 
     python -m rlhf_gym.pipelines.bench_ours FOLDER trunk|separate
 
-It is what a user writes: `PPO("LMPolicy", env).learn(...)` on a vector environment with its default
-autoreset mode, a reward model and a KL penalty. One callback starts and ends the iterations.
+It is what a user writes: `PPO("LMPolicy", env).learn(...)` on a vector environment with a reward
+model and a KL penalty, whose episodes end together as they do for TRL. One callback starts and ends
+the iterations.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def build_agent(folder: Path, settings: dict[str, Any], value_model: str) -> PPO
         num_envs=settings["responses"],
         max_response_tokens=settings["response_tokens"],
         stop_token_ids=None if settings["stops"] else (),
+        ends="together",
     )
     return PPO(
         "LMPolicy",

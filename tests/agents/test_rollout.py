@@ -108,6 +108,25 @@ def test_autoreset_modes_agree(make_env: Maker, mode: AutoresetMode) -> None:
     assert_equal(collect(adapted(make_env(autoreset_mode=mode))), expected)
 
 
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("timing", ["end", "step"])
+def test_episodes_that_end_together_are_the_same(
+    make_env: Maker, make_model: Maker, mode: AutoresetMode, timing: str
+) -> None:
+    reward = count_good - KLPenalty(make_model(seed=1), 0.3)
+    expected = collect(adapted(make_env(reward=reward)))
+    steps: list[tuple[Step, int]] = []
+    env = make_env(reward=reward, ends="together", autoreset_mode=mode, reward_timing=timing)
+    batch = collect(adapted(env), steps)
+    if timing == "end":
+        assert_equal(batch, expected)
+    torch.testing.assert_close(batch.token_rewards.sum(), expected.token_rewards.sum())
+    assert torch.equal(batch.mask, expected.mask)
+    assert [step.ended.sum() for step, _ in steps] == [*[0] * (len(steps) - 1), 8]
+    # Only what is written counts, as when they end apart.
+    assert sum(tokens for _, tokens in steps) == batch.mask.sum()
+
+
 def test_a_vecenv_wrapper_changes_nothing(make_env: Maker) -> None:
     steps: list[tuple[Step, int]] = []
     batch = collect(VecMonitor(adapted(make_env())), steps)

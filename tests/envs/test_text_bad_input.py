@@ -27,6 +27,7 @@ D = 7
         ({"max_prompt_tokens": 1}, InvalidPrompt, r"prompts\[0\]='a b': 2 tokens.*raise"),
         ({"reward_timing": "later"}, InvalidArgument, "'end' or 'step'"),
         ({"length_limit": "stop"}, InvalidArgument, "'terminate' or 'truncate'"),
+        ({"ends": "later"}, InvalidArgument, "'apart' or 'together'"),
         ({"observation": "text"}, InvalidArgument, "'dict' or 'ids'"),
         ({"prompt_order": "random"}, InvalidArgument, "'shuffle' or 'sequential'"),
         ({"autoreset_mode": "never"}, InvalidArgument, "NextStep, SameStep, Disabled"),

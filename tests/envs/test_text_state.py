@@ -43,6 +43,7 @@ SETTINGS = {
     "exact": {"estimator": "exact"},
     "top_k": {"top_k": 6, "min_response_tokens": 1},
     "step, top_k": {"reward_timing": "step", "top_k": 6},
+    "together": {"ends": "together"},
 }
 
 
