@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from gymnasium.envs.registration import register, registry
 
-ENVIRONMENTS = {
+TEXT_ENVIRONMENTS = {
     "rlhf_gym/Sentiment-v0": "rlhf_gym.envs.sentiment:Sentiment",
     "rlhf_gym/Exact-v0": "rlhf_gym.envs.exact:Exact",
     "rlhf_gym/TextGeneration-v0": "rlhf_gym.envs.text:TextGeneration",
 }
-"""id -> what single and vector environment have in common: `<it>Env` and `<it>VectorEnv`."""
+"""Tasks of writing; id -> what single and vector environment have in common: `<it>Env` and
+`<it>VectorEnv`."""
+
+CONTROL_ENVIRONMENTS: dict[str, str] = {}
+"""Tasks of acting, in the same form."""
+
+ENVIRONMENTS = TEXT_ENVIRONMENTS | CONTROL_ENVIRONMENTS
 
 
 def register_all() -> None:

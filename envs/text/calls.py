@@ -142,7 +142,7 @@ def _check_fingerprint(state: Mapping[str, Any], expected: Mapping[str, Any]) ->
         raise InvalidCheckpoint(
             "state",
             state,
-            "not the state of a text environment",
+            "not the state of an environment",
             "Give what state_dict() returned",
         )
     for name, value in expected.items():

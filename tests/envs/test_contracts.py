@@ -10,9 +10,9 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-from rlhf_gym.envs.registration import ENVIRONMENTS
+from rlhf_gym.envs.registration import ENVIRONMENTS, TEXT_ENVIRONMENTS
 
-TASKS = [env_id for env_id in ENVIRONMENTS if env_id != "rlhf_gym/TextGeneration-v0"]
+TASKS = [env_id for env_id in TEXT_ENVIRONMENTS if env_id != "rlhf_gym/TextGeneration-v0"]
 """TextGeneration-v0 is nothing without the user's prompts; its own tests make some."""
 HEADINGS = [
     "Description",
