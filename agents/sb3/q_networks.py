@@ -1,0 +1,222 @@
+"""Action values that start as the language model's log-probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sb3_contrib.qrdqn.policies import QuantileNetwork
+from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.dqn.policies import QNetwork
+from torch import Tensor, nn
+
+from rlhf_gym.agents.sb3.cached_lm import CachedLM, read_observation
+from rlhf_gym.agents.sb3.features import LMFeatures
+from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.sampling import sample_tokens
+from rlhf_gym.envs.text.masking import ActionMasks, Written
+
+ILLEGAL = -1e8
+"""Value of an illegal token: no maximum takes it, and unlike minus infinity it makes no NaN."""
+
+RANK = 8
+"""Numbers by which tokens may differ in the shape of their return's distribution."""
+
+
+@dataclass(frozen=True)
+class Epsilon:
+    """The share of tokens that exploration draws uniformly from the legal ones.
+
+    It falls linearly. Worth something where a vocabulary is so small that chance finds what the
+    language model would not try; in one of 50,000 tokens chance finds nothing.
+
+    Attributes:
+        initial: at the first token.
+        final: from then on.
+        tokens: how many are drawn until then.
+    """
+
+    initial: float = 0.0
+    final: float = 0.0
+    tokens: int = 1
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.initial <= 1 and 0 <= self.final <= 1 and self.tokens >= 1):
+            raise InvalidArgument(
+                "epsilon", self, "shares lie between 0 and 1, tokens above 0", "Give such"
+            )
+
+    def after(self, drawn: int) -> float:
+        """The share when so many tokens have been drawn."""
+        done = min(drawn / self.tokens, 1.0)
+        return self.initial + done * (self.final - self.initial)
+
+
+class TokenValues:
+    """What a language model says about action values, and how to explore by them.
+
+        Q(s, a) = scale * log pi(a | s) + residual(s, a),  residual = 0 at the start
+
+    The greedy token is then the model's own, and softmax(Q / scale) the model's own distribution:
+    it is what exploration draws from, but for `epsilon`. With `scale` the KL coefficient and rewards in the soft form
+    (score + coef * log pi_ref) the first term is the reward that a token earns at once.
+
+    Args:
+        scale: reward per nat, above 0.
+        epsilon: how many tokens exploration draws uniformly instead.
+        masks: the environment's action masks, recomputed from the ids; None if there are none.
+        seed: of the exploration.
+
+    Raises:
+        InvalidArgument: a scale that is not above 0, or masks that the ids do not tell.
+    """
+
+    def __init__(
+        self, scale: float, epsilon: Epsilon, masks: ActionMasks | None, seed: int
+    ) -> None:
+        if not 0 < scale < math.inf:
+            raise InvalidArgument(
+                "q_scale", scale, "it multiplies log-probabilities", "Give a number above 0"
+            )
+        if masks is not None and masks.needs_reference:
+            raise InvalidArgument(
+                "env",
+                {"top_k": masks.top_k, "top_p": masks.top_p},
+                "a replayed state does not tell what the reference's top-k and top-p were",
+                "Use an on-policy algorithm, or leave top_k and top_p out",
+            )
+        self.scale = scale
+        self.epsilon = epsilon
+        self._drawn = 0
+        self._masks = masks
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def prior(self, lm: CachedLM, hidden: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
+        """scale * log pi, minus infinity at illegal tokens, shape (batch, vocab).
+
+        Args:
+            lm: the language model.
+            hidden: its states, shape (batch, hidden).
+            observation: `input_ids` and `attention_mask`, shape (batch, width).
+        """
+        legal = lm.legal_logits(hidden, self._allowed(lm.prompt_width, observation))
+        return self.scale * legal.float().log_softmax(-1)
+
+    def explore(self, values: Tensor) -> Tensor:
+        """Draw tokens from softmax(values / scale), shape (batch, vocab) to (batch,)."""
+        logits = (values / self.scale).masked_fill(values <= ILLEGAL / 2, -torch.inf).cpu()
+        chance = torch.rand(len(values), 1, generator=self._generator)
+        is_random = chance < self.epsilon.after(self._drawn)
+        self._drawn += len(values)
+        # Equal logits at all legal tokens.
+        logits = logits.masked_fill(is_random & (logits > -torch.inf), 0.0)
+        return sample_tokens(logits, self._generator)[0].to(values.device)
+
+    def _allowed(self, prompt_width: int, observation: Mapping[str, Tensor]) -> Tensor | None:
+        if self._masks is None:
+            return None
+        ids, mask = read_observation(observation)
+        lengths = mask[:, prompt_width:].sum(-1)
+        written = Written(*(t.cpu().numpy() for t in (ids, mask)), prompt_width, lengths.numpy())
+        return torch.from_numpy(self._masks.by_text(written)).to(ids.device)
+
+
+class LMQNetwork(QNetwork):
+    """DQN's network: the trunk is the features extractor, the residual a linear layer.
+
+    Args:
+        values: how values start and explore.
+        **sb3: arguments of SB3's network; its features extractor is an `LMFeatures`.
+    """
+
+    features_extractor: LMFeatures
+
+    def __init__(self, *, values: TokenValues, **sb3: Any) -> None:
+        super().__init__(**(sb3 | {"net_arch": []}))
+        self._values = values
+        _set_to_zero(self.q_net)
+
+    def forward(self, obs: PyTorchObs) -> Tensor:
+        """Value of every token, shape (batch, vocab)."""
+        assert isinstance(obs, dict)
+        hidden = self.extract_features(obs, self.features_extractor)
+        prior = self._values.prior(self.features_extractor.lm, hidden, obs)
+        return _finite(prior, prior + self.q_net(hidden))
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
+        values = self(observation)
+        return values.argmax(-1) if deterministic else self._values.explore(values)
+
+
+class LMQuantileNetwork(QuantileNetwork):  # type: ignore[misc]
+    """QR-DQN's network: values as in `LMQNetwork`, and around them quantiles that start as one.
+
+    SB3 has a weight for every token and quantile, 30 GB of them for GPT-2. Here quantile i of token
+    a lies off the token's value by u_i(s) + w_i(s) . e_a, e_a being `RANK` numbers per token.
+
+    Args:
+        values: how values start and explore.
+        **sb3: arguments of SB3's network; its features extractor is an `LMFeatures`.
+    """
+
+    features_extractor: LMFeatures
+
+    def __init__(self, *, values: TokenValues, **sb3: Any) -> None:
+        with torch.device("meta"):  # SB3's weights, which are never made
+            super().__init__(**(sb3 | {"net_arch": []}))
+        self._values = values
+        self.quantile_net = _Quantiles(
+            self.features_dim, self.n_quantiles, int(self.action_space.n)
+        )
+
+    def forward(self, obs: PyTorchObs) -> Tensor:
+        """Quantiles of every token's return, shape (batch, quantiles, vocab)."""
+        assert isinstance(obs, dict)
+        hidden = self.extract_features(obs, self.features_extractor)
+        prior = self._values.prior(self.features_extractor.lm, hidden, obs).unsqueeze(1)
+        return _finite(prior, prior + self.quantile_net(hidden))
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
+        values = self(observation).mean(1)
+        return values.argmax(-1) if deterministic else self._values.explore(values)
+
+
+class _Quantiles(nn.Module):
+    """What is added to the language model's values; 0 at the start.
+
+    Args:
+        hidden_size: numbers it reads.
+        quantiles: per token.
+        vocab_size: tokens.
+    """
+
+    def __init__(self, hidden_size: int, quantiles: int, vocab_size: int) -> None:
+        super().__init__()
+        self._shape = (quantiles, RANK)
+        self.mean = nn.Linear(hidden_size, vocab_size)
+        self.offset = nn.Linear(hidden_size, quantiles)
+        self.spread = nn.Linear(hidden_size, quantiles * RANK)
+        _set_to_zero(self)
+        # The other factor of a product must not be 0 too: nothing would ever be learned.
+        self.tokens = nn.Parameter(torch.empty(RANK, vocab_size))
+        generator = torch.Generator().manual_seed(0)
+        nn.init.normal_(self.tokens, std=RANK**-0.5, generator=generator)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Shape (batch, hidden) to (batch, quantiles, vocab)."""
+        spread = self.spread(hidden).unflatten(-1, self._shape) @ self.tokens
+        moved: Tensor = self.mean(hidden).unsqueeze(1) + self.offset(hidden).unsqueeze(-1) + spread
+        return moved
+
+
+def _finite(prior: Tensor, values: Tensor) -> Tensor:
+    """Values with `ILLEGAL` where the prior is minus infinity; no gradient goes there."""
+    return values.masked_fill(prior == -torch.inf, ILLEGAL)
+
+
+def _set_to_zero(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
