@@ -91,7 +91,7 @@ class CachedLM(nn.Module):
         kernels = sdpa_kernel(SDPBackend.MATH) if twice_differentiable else nullcontext()
         with kernels:
             states = packed_states(take_apart(self.model).trunk, shared.rows)
-        return states[shared.index]
+        return states[shared.state_of]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The model's raw logits, shape (..., hidden) to (..., at least vocab)."""

@@ -70,7 +70,7 @@ class RecordedCategorical(CategoricalDistribution):
         return _record(self, self.channel, super().mode())
 
 
-class RecordedMaskableCategorical(MaskableCategoricalDistribution):  # type: ignore[misc]
+class RecordedMaskableCategorical(MaskableCategoricalDistribution):
     """sb3-contrib's twin; log-probabilities are those under the mask.
 
     Args:

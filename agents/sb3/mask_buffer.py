@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from rlhf_gym.core.errors import InvalidArgument
 
 
-class PackedMaskBuffer(MaskableDictRolloutBuffer):  # type: ignore[misc]
+class PackedMaskBuffer(MaskableDictRolloutBuffer):
     """`MaskablePPO(..., rollout_buffer_class=PackedMaskBuffer)`.
 
     A mask has as many entries as the vocabulary, and sb3-contrib stores each as a float: 2048
@@ -57,7 +57,7 @@ class PackedMaskBuffer(MaskableDictRolloutBuffer):  # type: ignore[misc]
             self.action_masks[self.pos] = np.packbits(masks.astype(np.bool_), axis=-1)
         super().add(*args, **kwargs)
 
-    def _get_samples(
+    def _get_samples(  # type: ignore[override]  # as its parent
         self, batch_inds: NDArray[np.int64], env: VecNormalize | None = None
     ) -> MaskableDictRolloutBufferSamples:
         samples = DictRolloutBuffer._get_samples(self, batch_inds, env)

@@ -50,11 +50,13 @@ class LMMaskableActorCriticPolicy(TextActor, MaskableActorCriticPolicy):  # type
     a thirty-second of the memory.
     """
 
-    distribution_class: ClassVar[type[Distribution]] = RecordedMaskableCategorical
     applies_masks: ClassVar[bool] = True
 
+    def _make_distribution(self) -> Distribution:
+        return RecordedMaskableCategorical(self.rules.vocab_size, self.channel)
 
-class LMRecurrentActorCriticPolicy(TextActor, RecurrentActorCriticPolicy):  # type: ignore[misc]
+
+class LMRecurrentActorCriticPolicy(TextActor, RecurrentActorCriticPolicy):
     """For RecurrentPPO: the trunk reads the whole text, and the LSTM is added to what it says.
 
         latent = hidden + W lstm(hidden),  W = 0 at the start
@@ -80,15 +82,15 @@ class LMRecurrentActorCriticPolicy(TextActor, RecurrentActorCriticPolicy):  # ty
         if self.critic is not None:
             # Without an LSTM for the critic SB3 maps the features to the LSTM's size; here the
             # value net reads the features themselves.
-            self.critic = nn.Identity()
+            self.critic = nn.Identity()  # type: ignore[assignment]
 
-    def _process_sequence(
+    def _process_sequence(  # type: ignore[override]  # static there
         self,
         features: Tensor,
         lstm_states: tuple[Tensor, Tensor],
         episode_starts: Tensor,
         lstm: nn.LSTM,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    ) -> tuple[Tensor, Tensor]:
         """SB3's pass through the LSTM, added to the features; shape (batch, hidden) and states."""
         output, states = RecurrentActorCriticPolicy._process_sequence(
             features, lstm_states, episode_starts, lstm
@@ -97,7 +99,7 @@ class LMRecurrentActorCriticPolicy(TextActor, RecurrentActorCriticPolicy):  # ty
         return features + residual(output), states
 
 
-class LastTokenRecurrentPolicy(TextActor, RecurrentActorCriticPolicy):  # type: ignore[misc]
+class LastTokenRecurrentPolicy(TextActor, RecurrentActorCriticPolicy):
     """For RecurrentPPO, without a language model: an LSTM that sees the last token alone.
 
     It starts from nothing, as recurrent policies do elsewhere; of a prompt it knows the last token.

@@ -23,11 +23,11 @@ class SharedPrefixes(NamedTuple):
 
     Attributes:
         rows: the longest texts, each once; wanted are the last tokens of all observations.
-        index: for every observation, which of the wanted states is its own, shape (batch,).
+        state_of: for every observation, which of the wanted states is its own, shape (batch,).
     """
 
     rows: PackedRows
-    index: Tensor
+    state_of: Tensor
 
     @classmethod
     def of(cls, input_ids: Tensor, attention_mask: Tensor) -> SharedPrefixes:
@@ -40,7 +40,7 @@ class SharedPrefixes(NamedTuple):
         padded = input_ids.masked_fill(~attention_mask, _NOTHING)
         # Different observations in lexicographic order: whatever lies between a text and its
         # continuation continues it too, so looking at neighbours is enough.
-        texts, index = torch.unique(padded, dim=0, return_inverse=True)
+        texts, state_of = torch.unique(padded, dim=0, return_inverse=True)
         mask = texts != _NOTHING
         last = last_token_index(mask)
         is_read = ~_starts_next(texts, last)
@@ -64,7 +64,7 @@ class SharedPrefixes(NamedTuple):
             # Ascending and distinct, as PackedRows wants it: by row, then by length.
             wanted=first[row] + last - beginning[row],
         )
-        return cls(rows, index)
+        return cls(rows, state_of)
 
     @property
     def tokens(self) -> int:

@@ -19,7 +19,10 @@ from rlhf_gym.core.errors import InvalidArgument, TokenizerMismatch
 from rlhf_gym.core.tokens import TokenRules
 
 # One of SB3's actor-critic policies stands behind it in every class that uses it.
-_Policy = BasePolicy if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    _Policy = BasePolicy
+else:
+    _Policy = object
 
 
 class TextActor(_Policy):
@@ -47,11 +50,10 @@ class TextActor(_Policy):
         TokenizerMismatch: another vocabulary.
     """
 
-    distribution_class: ClassVar[type[Distribution]] = RecordedCategorical
     applies_masks: ClassVar[bool] = False
 
     action_net: nn.Module
-    value_net: nn.Module
+    value_net: nn.Linear
     mlp_extractor: Any
     pi_features_extractor: BaseFeaturesExtractor
 
@@ -110,6 +112,9 @@ class TextActor(_Policy):
         }
         return {"features_extractor_class": LMFeatures, "features_extractor_kwargs": kwargs}
 
+    def _make_distribution(self) -> Distribution:
+        return RecordedCategorical(self.rules.vocab_size, self.channel)
+
     def _make_action_net(self) -> nn.Module:
         assert isinstance(self.pi_features_extractor, LMFeatures)
         return TokenLogits(self.pi_features_extractor.lm)
@@ -117,15 +122,14 @@ class TextActor(_Policy):
     def _build(self, lr_schedule: Schedule) -> None:
         """SB3's place for making the networks behind the features, and the optimiser."""
         self._build_mlp_extractor()
-        self.action_dist = self.distribution_class(self.rules.vocab_size, self.channel)
+        self.action_dist = self._make_distribution()
         self.action_net = self._make_action_net()
         # At 0 the first updates follow the rewards alone, and the trunk it shares is left in peace.
         self.value_net = nn.Linear(self.mlp_extractor.latent_dim_vf, 1)
         nn.init.zeros_(self.value_net.weight)
         nn.init.zeros_(self.value_net.bias)
-        self.optimizer = self.optimizer_class(
-            self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
-        )
+        arguments = {"lr": lr_schedule(1), **self.optimizer_kwargs}
+        self.optimizer = self.optimizer_class(self.parameters(), **arguments)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """What `policy.save` stores to make the policy again before its weights are loaded."""

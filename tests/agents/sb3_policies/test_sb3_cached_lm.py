@@ -208,7 +208,7 @@ def test_shared_prefixes_by_hand() -> None:
     # In lexicographic order: [7], [7 5], [7 8], [7 8 9]; [7] is the beginning of [7 5].
     assert shared.rows.ids.tolist() == [7, 5, 7, 8, 9]
     assert shared.rows.wanted.tolist() == [0, 1, 3, 4]
-    assert shared.index.tolist() == [0, 2, 3, 1, 2]
+    assert shared.state_of.tolist() == [0, 2, 3, 1, 2]
 
 
 def test_texts_that_begin_in_other_columns_are_not_shared() -> None:
