@@ -16,6 +16,7 @@ from rlhf_gym.pipelines.studies.human_preferences import (
 )
 from rlhf_gym.pipelines.studies.preference_folds import (
     FOLDS,
+    dialogue,
     first_turn,
     is_held_out,
     read_pairs,
@@ -58,6 +59,13 @@ def test_turns_of_a_dialogue_stay_together(tmp_path):
     assert pretrain_config(fold, 0).output == reward_model_config(fold, 0).model
 
 
+def test_texts_do_not_say_which_answer_won():
+    won, lost = pair(1), pair(1) | {"chosen": " bad", "rejected": " good"}
+    assert dialogue(won) == dialogue(lost)
+    ending = "\n\nAssistant: bad\n\nAssistant: good"
+    assert dialogue(won) == "Human: question 1" + ending
+
+
 def verdicts(margins, subsets, longer):
     count = len(margins)
     margins = np.array(margins)
@@ -92,12 +100,16 @@ def test_verdicts_survive_a_file():
 
 def test_report(tmp_path, capsys):
     parts = [verdicts([1.0, -1.0], ["a", "b"], [1, 1]), verdicts([1.0, 1.0], ["a", "b"], [0, 1])]
-    results = [FoldResult(part, 40.0, 1.0) for part in parts]
+    # the baseline decides the first pair of each right, the second wrong or not at all
+    words = [np.array([0.2, -0.1]), np.array([0.3, 0.0])]
+    results = [FoldResult(p, w, 40.0, 1.0) for p, w in zip(parts, words, strict=True)]
     assert len(join(parts).pairs) == 4
     publish(results, tmp_path)
     written = json.loads((tmp_path / "results.json").read_text())
     assert written["accuracy_by_seed"] == [0.5, 1.0]
     assert written["subsets"]["all"]["accuracy"]["value"] == 0.75
+    assert written["subsets"]["a"]["single_words"]["value"] == 1.0
+    assert written["single_words_by_seed"] == [0.5, 0.75]
     assert written["subsets"]["b"]["longer_wins"]["value"] == 1.0
     # three right with log-odds 1, one wrong: log(1 + e^-1) = .31326, log(1 + e) = 1.31326
     assert written["loss"] == pytest.approx((3 * 0.31326 + 1.31326) / 4, abs=1e-4)

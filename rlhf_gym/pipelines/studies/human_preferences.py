@@ -24,8 +24,15 @@ from rlhf_gym.pipelines.studies.preference_folds import (
     read_pairs,
     write_fold,
 )
-from rlhf_gym.pipelines.studies.preference_verdicts import Verdicts, join, judge
+from rlhf_gym.pipelines.studies.preference_verdicts import (
+    Floats,
+    Verdicts,
+    agreement,
+    join,
+    judge,
+)
 from rlhf_gym.pipelines.studies.results import StudyReport, over_seeds
+from rlhf_gym.pipelines.studies.word_baseline import word_margins
 
 if TYPE_CHECKING:
     from rlhf_gym.pipelines.studies import StudyConfig
@@ -42,11 +49,13 @@ class FoldResult:
 
     Attributes:
         verdicts: on the fifth that was held out.
+        word_margins: of the baseline that knows single words, shape (pairs,).
         perplexity: of unseen dialogues under the pretrained language model.
         seconds: processor time of both trainings.
     """
 
     verdicts: Verdicts
+    word_margins: Floats
     perplexity: float
     seconds: float
 
@@ -85,7 +94,8 @@ def learn(fold: Fold, seed: int) -> FoldResult:
     settings = {"stages": [asdict(stage) for stage in stages]}
     found = kept(fold.folder / "verdicts.json", settings, compute)
     verdicts = Verdicts.of(fold.held_out_records, found["verdicts"])
-    return FoldResult(verdicts, found["perplexity"], found["seconds"])
+    words = word_margins(fold.train_records, fold.held_out_records)
+    return FoldResult(verdicts, words, found["perplexity"], found["seconds"])
 
 
 def pretrain_config(fold: Fold, seed: int) -> PretrainConfig:
@@ -115,9 +125,10 @@ def reward_model_config(fold: Fold, seed: int) -> RewardModelConfig:
         model=str(fold.folder / "language-model"),
         output=str(fold.folder / "reward-model"),
         context=CONTEXT,
-        epochs=2,
+        validation=0,  # no epoch to choose: from the second on, single pairs are memorised
+        epochs=1,
         batch_size=32,
-        learning_rate=3e-4,
+        learning_rate=1e-3,
         seed=seed,
         resume=False,
         progress=False,
@@ -130,24 +141,29 @@ def publish(results: list[FoldResult], folder: Path) -> None:
     everything = join([result.verdicts for result in results])
     report = StudyReport(
         "Reward models of human preferences (hh_rlhf), pairs that were not learned from",
-        ["subset", "pairs", "accuracy", "longer wins"],
+        ["subset", "pairs", "reward model", "single words", "longer wins"],
     )
+    by_words = agreement(np.concatenate([result.word_margins for result in results]))
     rows: dict[str, Any] = {}
     for subset in (*sorted({pair["subset"] for pair in everything.pairs}), None):
         count = sum(subset in (None, pair["subset"]) for pair in everything.pairs)
         ours = everything.accuracy(everything.right, subset)
         longer = everything.accuracy(everything.longer, subset)
         name = subset or "all"
-        report.add(name, count, ours, longer)
-        rows[name] = {"pairs": count, "accuracy": ours._asdict(), "longer_wins": longer._asdict()}
+        words = everything.accuracy(by_words, subset)
+        report.add(name, count, ours, words, longer)
+        columns = {"accuracy": ours, "single_words": words, "longer_wins": longer}
+        rows[name] = {"pairs": count} | {key: cell._asdict() for key, cell in columns.items()}
     shares = [float(result.verdicts.right.mean()) for result in results]
+    word_shares = [float(agreement(result.word_margins).mean()) for result in results]
     ones = np.ones(len(everything.margins))
     error = expected_calibration_error(everything.probabilities, ones)
     seconds = [result.seconds for result in results]
     report.notes += [
         f"Accuracy over {len(results)} seeds, each with another fifth held out: "
         f"{over_seeds(shares)} ({', '.join(f'{share:.3f}' for share in shares)}). The intervals in "
-        "the table are over dialogues. Reward models thousands of times larger are commonly "
+        "the table are over dialogues. Single words: logistic regression on the words of the two "
+        f"answers, {over_seeds(word_shares)}. Reward models thousands of times larger are commonly "
         "reported at 65 to 72 % on such comparisons, which are noisy.",
         "",
         f"Mean distance of confidence and accuracy: {error:.3f}. Rank correlation of the "
@@ -169,6 +185,7 @@ def publish(results: list[FoldResult], folder: Path) -> None:
         "subsets": rows,
         "accuracy_by_seed": shares,
         "accuracy_over_seeds": over_seeds(shares),
+        "single_words_by_seed": word_shares,
         "loss": float(np.logaddexp(0, -everything.margins).mean()),
         "chance_loss": math.log(2),
         "calibration_error": error,

@@ -26,15 +26,17 @@ class Fold:
     Attributes:
         folder: where its models go.
         train: file of the pairs that are learned from.
-        texts: file of the same pairs' dialogues with the chosen answer, for the language model.
+        texts: file of the same pairs' dialogues with both answers, for the language model.
         held_out: file of the others.
-        held_out_records: what is in that file.
+        train_records: what is in `train`.
+        held_out_records: what is in `held_out`.
     """
 
     folder: Path
     train: Path
     texts: Path
     held_out: Path
+    train_records: Sequence[Record]
     held_out_records: Sequence[Record]
 
 
@@ -68,6 +70,7 @@ def write_fold(pairs: Sequence[Record], folder: Path, seed: int) -> Fold:
         train=folder / "train.jsonl",
         texts=folder / "texts.jsonl",
         held_out=folder / "held-out.jsonl",
+        train_records=train,
         held_out_records=held_out,
     )
     write_jsonl(fold.train, train)
@@ -77,8 +80,13 @@ def write_fold(pairs: Sequence[Record], folder: Path, seed: int) -> Fold:
 
 
 def dialogue(pair: Record) -> str:
-    """A dialogue with the answer that people preferred."""
-    return f"{pair['prompt']}{pair['chosen']}".strip()
+    """A dialogue with both answers, in an order that does not say which one people preferred.
+
+    A language model that had read the preferred answers alone would know them again: a feature
+    that tells the sides of the pairs to be learned from apart, and of no others.
+    """
+    first, second = sorted((pair["chosen"], pair["rejected"]))
+    return f"{pair['prompt']}{first}\n\nAssistant:{second}".strip()
 
 
 def first_turn(prompt: str) -> str:

@@ -51,8 +51,7 @@ class Verdicts:
     @property
     def right(self) -> Floats:
         """1 where the model agrees with the rater, 0.5 where it cannot decide."""
-        right: Floats = (1 + np.sign(self.margins)) / 2
-        return right
+        return agreement(self.margins)
 
     @property
     def probabilities(self) -> Floats:
@@ -70,6 +69,12 @@ class Verdicts:
     def length_correlation(self) -> float:
         """Rank correlation of the differences in score and in length."""
         return spearman(np.subtract(*self.scores.T), np.subtract(*self.lengths.T))
+
+
+def agreement(margins: Floats) -> Floats:
+    """1 where log-odds agree with the rater, 0.5 where they are even, 0 elsewhere."""
+    right: Floats = (1 + np.sign(margins)) / 2
+    return right
 
 
 def judge(folder: Path, fold: Fold, score_std: float, context: int) -> Verdicts:
