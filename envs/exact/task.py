@@ -12,7 +12,7 @@ from rlhf_gym.envs.text.single import TextGenerationEnv
 from rlhf_gym.envs.text.vector import TextGenerationVectorEnv
 from rlhf_gym.rewards.base import RewardFunction, RewardTerm
 from rlhf_gym.rewards.controllers import KLController
-from rlhf_gym.rewards.kl import Estimator, Placement
+from rlhf_gym.rewards.kl import Estimator, Mode, Placement
 
 PROMPTS = ("b", "a d", "e b c")
 """Of one, two and three letters, so that an agent that mistakes padding for text is found out."""
@@ -56,6 +56,7 @@ class ExactVectorEnv(TextGenerationVectorEnv):
         kl_placement: "token" or "sequence".
         kl_target: steer the coefficient, which begins at `kl_coef`, towards so many nats a
             response.
+        kl_mode: "sampled", or "soft" (reward + kl_coef * log pi_ref), see `KLPenalty`.
         reward: in place of `LadderReward`, for example with shaping added; the KL penalty is
             subtracted unless it holds one. The judge goes on judging by the ladder.
         max_response_tokens: T; the optimum is computed for up to eight.
@@ -79,6 +80,7 @@ class ExactVectorEnv(TextGenerationVectorEnv):
         kl_estimator: Estimator = "k1",
         kl_placement: Placement = "token",
         kl_target: float | None = None,
+        kl_mode: Mode = "sampled",
         reward: RewardTerm | RewardFunction | None = None,
         max_response_tokens: int = 5,
         **options: Any,
@@ -95,6 +97,7 @@ class ExactVectorEnv(TextGenerationVectorEnv):
                 kl_estimator=kl_estimator,
                 kl_placement=kl_placement,
                 kl_target=kl_target,
+                kl_mode=kl_mode,
             ),
             num_envs=num_envs,
             reference=reference,

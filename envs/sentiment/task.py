@@ -17,7 +17,7 @@ from rlhf_gym.envs.text.single import TextGenerationEnv
 from rlhf_gym.envs.text.vector import TextGenerationVectorEnv
 from rlhf_gym.rewards.base import RewardFunction, RewardTerm
 from rlhf_gym.rewards.controllers import KLController
-from rlhf_gym.rewards.kl import Estimator, Placement
+from rlhf_gym.rewards.kl import Estimator, Mode, Placement
 from rlhf_gym.rewards.model import RewardModel
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "sentiment"
@@ -70,6 +70,7 @@ class SentimentVectorEnv(TextGenerationVectorEnv):
         kl_placement: "token" or "sequence".
         kl_target: steer the coefficient, which begins at `kl_coef`, towards so many nats a
             response.
+        kl_mode: "sampled", or "soft" (reward + kl_coef * log pi_ref), see `KLPenalty`.
         reward: scores responses in place of the reward model; the KL penalty is subtracted unless
             it holds one.
         gold: judges them in place of the oracle.
@@ -95,6 +96,7 @@ class SentimentVectorEnv(TextGenerationVectorEnv):
         kl_estimator: Estimator = "k1",
         kl_placement: Placement = "token",
         kl_target: float | None = None,
+        kl_mode: Mode = "sampled",
         reward: RewardTerm | RewardFunction | None = None,
         gold: RewardTerm | RewardFunction | None = gold_sentiment,
         reference: nn.Module | str | os.PathLike[str] = REFERENCE,
@@ -114,6 +116,7 @@ class SentimentVectorEnv(TextGenerationVectorEnv):
                 kl_estimator=kl_estimator,
                 kl_placement=kl_placement,
                 kl_target=kl_target,
+                kl_mode=kl_mode,
             ),
             num_envs=num_envs,
             reference=model,
