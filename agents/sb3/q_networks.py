@@ -61,17 +61,18 @@ class TokenValues:
         Q(s, a) = scale * log pi(a | s) + residual(s, a),  residual = 0 at the start
 
     The greedy token is then the model's own, and softmax(Q / scale) the model's own distribution:
-    it is what exploration draws from, but for `epsilon`. With `scale` the KL coefficient and rewards in the soft form
-    (score + coef * log pi_ref) the first term is the reward that a token earns at once.
+    it is what exploration draws from, but for `epsilon`. With `scale` the KL coefficient and
+    rewards in the soft form (score + coef * log pi_ref) the first term is the reward that a token
+    earns at once.
 
     Args:
         scale: reward per nat, above 0.
         epsilon: how many tokens exploration draws uniformly instead.
-        masks: the environment's action masks, recomputed from the ids; None if there are none.
+        masks: the environment's action masks; None if all is allowed.
         seed: of the exploration.
 
     Raises:
-        InvalidArgument: a scale that is not above 0, or masks that the ids do not tell.
+        InvalidArgument: a scale that is not above 0, or masks of the reference.
     """
 
     def __init__(
@@ -81,16 +82,10 @@ class TokenValues:
             raise InvalidArgument(
                 "q_scale", scale, "it multiplies log-probabilities", "Give a number above 0"
             )
-        if masks is not None and masks.needs_reference:
-            raise InvalidArgument(
-                "env",
-                {"top_k": masks.top_k, "top_p": masks.top_p},
-                "a replayed state does not tell what the reference's top-k and top-p were",
-                "Use an on-policy algorithm, or leave top_k and top_p out",
-            )
         self.scale = scale
         self.epsilon = epsilon
         self._drawn = 0
+        check_masks(masks)
         self._masks = masks
         self._generator = torch.Generator().manual_seed(seed)
 
@@ -102,7 +97,7 @@ class TokenValues:
             hidden: its states, shape (batch, hidden).
             observation: `input_ids` and `attention_mask`, shape (batch, width).
         """
-        legal = lm.legal_logits(hidden, self._allowed(lm.prompt_width, observation))
+        legal = lm.legal_logits(hidden, allowed_tokens(self._masks, lm.prompt_width, observation))
         return self.scale * legal.float().log_softmax(-1)
 
     def explore(self, values: Tensor) -> Tensor:
@@ -115,13 +110,41 @@ class TokenValues:
         logits = logits.masked_fill(is_random & (logits > -torch.inf), 0.0)
         return sample_tokens(logits, self._generator)[0].to(values.device)
 
-    def _allowed(self, prompt_width: int, observation: Mapping[str, Tensor]) -> Tensor | None:
-        if self._masks is None:
-            return None
-        ids, mask = read_observation(observation)
-        lengths = mask[:, prompt_width:].sum(-1)
-        written = Written(*(t.cpu().numpy() for t in (ids, mask)), prompt_width, lengths.numpy())
-        return torch.from_numpy(self._masks.by_text(written)).to(ids.device)
+
+def check_masks(masks: ActionMasks | None) -> None:
+    """Refuse masks that `allowed_tokens` cannot compute.
+
+    Raises:
+        InvalidArgument: top-k or top-p of the reference.
+    """
+    if masks is not None and masks.needs_reference:
+        raise InvalidArgument(
+            "env",
+            {"top_k": masks.top_k, "top_p": masks.top_p},
+            "an observation does not tell what the reference's top-k and top-p are",
+            "Use MaskablePPO or an agent of ours, or leave top_k and top_p out",
+        )
+
+
+def allowed_tokens(
+    masks: ActionMasks | None, prompt_width: int, observation: Mapping[str, Tensor]
+) -> Tensor | None:
+    """What an environment's masks allow behind each observation, computed from the ids.
+
+    Args:
+        masks: the environment's; None if all is allowed.
+        prompt_width: column at which responses begin.
+        observation: `input_ids` and `attention_mask`, shape (batch, width).
+
+    Returns:
+        Shape (batch, vocab), or None.
+    """
+    if masks is None:
+        return None
+    ids, mask = read_observation(observation)
+    lengths = mask[:, prompt_width:].sum(-1)
+    columns = (ids.cpu().numpy(), mask.cpu().numpy(), prompt_width, lengths.cpu().numpy())
+    return torch.from_numpy(masks.by_text(Written(*columns))).to(ids.device)
 
 
 class LMQNetwork(QNetwork):

@@ -6,8 +6,8 @@ DQN(LMQPolicy, env, **lm_q_kwargs(env)).learn(50_000)
 ```
 
 What KL means here: these policies are argmax, so they have no log pi to write down, and a penalty
-in the sampled form stays 0 (`info["kl_known"]` is False, one warning says so). The soft form, reward
-+ coef * log pi_ref, is exact for them: the KL of a policy that is certain of its token is
+in the sampled form stays 0 (`info["kl_known"]` is False, one warning says so). The soft form,
+reward + coef * log pi_ref, is exact for them: the KL of a policy that is certain of its token is
 -log pi_ref of that token.
 """
 
@@ -26,7 +26,13 @@ from stable_baselines3.dqn.policies import DQNPolicy
 
 from rlhf_gym.agents.sb3.features import LMFeatures
 from rlhf_gym.agents.sb3.policy_kwargs import lm_policy_kwargs
-from rlhf_gym.agents.sb3.q_networks import Epsilon, LMQNetwork, LMQuantileNetwork, TokenValues
+from rlhf_gym.agents.sb3.q_networks import (
+    Epsilon,
+    LMQNetwork,
+    LMQuantileNetwork,
+    TokenValues,
+    check_masks,
+)
 from rlhf_gym.agents.sb3.replay_buffer import TextReplayBuffer
 from rlhf_gym.agents.sb3.starting_model import StartingModel
 from rlhf_gym.agents.sb3.text_actor import check_spaces
@@ -167,11 +173,7 @@ def lm_q_kwargs(
         InvalidArgument: no text environment, no model to start from, masks of the reference, or a
             budget too small for anything.
     """
-    policy = lm_policy_kwargs(env, **(policy_kwargs or {}))
-    # Nothing is written to the channel: see the module's docstring.
-    del policy["channel"]
-    if policy.pop("uses_action_masks"):
-        policy["masks"] = _attribute(env, "masks")
+    policy = with_masks(lm_policy_kwargs(env, **(policy_kwargs or {})), env)
     if q_scale is None:
         q_scale = _attribute(env, "kl_coef") or 1.0
     rules: TokenRules = policy["rules"]
@@ -198,6 +200,23 @@ def lm_q_kwargs(
         "target_update_interval": env.num_envs if isinstance(env, VecEnv) else 1,
         **choices,
     }
+
+
+def with_masks(policy_kwargs: dict[str, Any], env: VecEnv | gym.Env[Any, Any]) -> dict[str, Any]:
+    """`lm_policy_kwargs` for policies that write nothing to the channel and compute masks anew.
+
+    SB3 gives value-based policies observations alone, and of those it replays not even a state of
+    the environment, so masks are computed from the ids.
+
+    Raises:
+        InvalidArgument: masks of the reference, which ids do not tell.
+    """
+    changed = {key: value for key, value in policy_kwargs.items() if key != "channel"}
+    if not changed.pop("uses_action_masks"):
+        return changed
+    masks: ActionMasks = _attribute(env, "masks")
+    check_masks(masks)
+    return changed | {"masks": masks}
 
 
 def _attribute(env: VecEnv | gym.Env[Any, Any], name: str) -> Any:

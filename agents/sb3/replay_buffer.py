@@ -161,7 +161,7 @@ class TextReplayBuffer(DictReplayBuffer):
     def _observations(
         self, steps: NDArray[np.int64], rows: NDArray[np.int64], more: int = 0
     ) -> Observations:
-        """Texts before their actions, or behind them if `more` is 1, as the environment has them."""
+        """Texts before their actions, or behind them if `more` is 1, as they were given."""
         columns = np.arange(self.ids.shape[-1])
         first, end = self.first[steps, rows, None], self.end[steps, rows, None] - 1 + more
         mask = (columns >= first) & (columns < end)
