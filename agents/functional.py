@@ -180,29 +180,39 @@ class _LogProbsAndEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, actions: Tensor, rules: TokenRules, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        log_probs = legal_logits(logits.float(), rules, mask)
-        log_probs -= log_probs.logsumexp(-1, keepdim=True)
-        # 0 log 0 = 0: what is illegal gets a finite log-probability first.
-        finite = log_probs.clamp_min(torch.finfo(log_probs.dtype).min)
-        entropy = -torch.linalg.vecdot(log_probs.exp(), finite)
-        ctx.save_for_backward(log_probs, actions, entropy)
+        shifted = legal_logits(logits.float(), rules, mask)
+        shifted -= shifted.amax(-1, keepdim=True)
+        probs = shifted.exp()
+        total = probs.sum(-1, keepdim=True)
+        probs /= total
+        log_total = total.squeeze(-1).log()
+        log_probs = shifted.gather(-1, actions.unsqueeze(-1)).squeeze(-1) - log_total
+        # H = -sum_j pi_j (shifted_j - log_total); 0 log 0 = 0, so what is illegal becomes finite.
+        finite = shifted.clamp_min_(torch.finfo(shifted.dtype).min)
+        entropy = log_total - torch.linalg.vecdot(probs, finite)
+        ctx.save_for_backward(probs, actions, entropy)
         ctx.temperature = rules.temperature
         ctx.model_vocab = logits.shape[-1]
         ctx.dtype = logits.dtype
-        return log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1), entropy
+        # Without an entropy bonus its gradient stays None.
+        ctx.set_materialize_grads(False)
+        return log_probs, entropy
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_chosen: Tensor, d_entropy: Tensor) -> tuple[Tensor | None, ...]:
-        log_probs, actions, entropy = ctx.saved_tensors
-        probs = log_probs.exp()
+    def backward(
+        ctx: Any, d_chosen: Tensor | None, d_entropy: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        probs, actions, entropy = ctx.saved_tensors
+        if d_chosen is None:
+            d_chosen = torch.zeros_like(entropy)
         # d log pi(a) / d logit_j = [j = a] - pi_j
         gradient = probs * -d_chosen.unsqueeze(-1)
         gradient.scatter_add_(-1, actions.unsqueeze(-1), d_chosen.unsqueeze(-1))
-        if d_entropy.any():
-            # d H / d logit_j = -pi_j (log pi_j + H)
-            surprise = log_probs.masked_fill(probs == 0, 0.0) + entropy.unsqueeze(-1)
-            gradient -= probs * surprise * d_entropy.unsqueeze(-1)
+        if d_entropy is not None:
+            # d H / d logit_j = -pi_j (log pi_j + H), 0 where pi_j is
+            surprise = probs.log().masked_fill_(probs == 0, 0.0).add_(entropy.unsqueeze(-1))
+            gradient -= surprise.mul_(probs).mul_(d_entropy.unsqueeze(-1))
         if ctx.temperature != 1.0:
             gradient /= ctx.temperature
         unused = ctx.model_vocab - gradient.shape[-1]

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from rlhf_gym.agents.cpu_kernels import is_short, short_causal_attention
+from rlhf_gym.agents.packed_attention import AttentionPlan, is_faster, packed_causal_attention
+from rlhf_gym.core.decoding.fast import Architecture
 from rlhf_gym.core.decoding.gpt2 import GPT2Trunk, gpt2_trunk
 from rlhf_gym.core.decoding.llama import LlamaTrunk, llama_trunk
 
@@ -76,30 +77,28 @@ class PackedRows(NamedTuple):
         padded = self.ids.new_full((self.rows * self.width,), int(self.ids[0]))
         return padded.index_copy_(0, self.slots, self.ids).view(self.rows, self.width)
 
-    def attend(self, qkv: Tensor, heads: int, key_value_heads: int, scale: float) -> Tensor:
-        """Causal attention of every token to its own row.
+    def lengths(self) -> Tensor:
+        """Tokens of each row, shape (rows,)."""
+        return torch.bincount(self.slots // self.width, minlength=self.rows)
+
+    def to_grid(self, packed: Tensor) -> Tensor:
+        """What stands at the tokens as rows at the left edge, 0 where padding is.
 
         Args:
-            qkv: queries, keys and values side by side, shape (tokens, (heads + 2 key_value_heads) *
-                size).
-            heads: of the queries.
-            key_value_heads: of keys and values; fewer than `heads` when groups share them.
-            scale: factor on the products.
+            packed: shape (tokens, features).
 
         Returns:
-            Shape (tokens, heads * size).
+            Shape (rows, width, features).
         """
         slots = self.rows * self.width
-        is_full = len(self.slots) == slots
-        if not is_full:
-            # Padding stands behind its row, where causal attention never looks.
-            qkv = qkv.new_zeros(slots, qkv.shape[-1]).index_copy(0, self.slots, qkv)
-        grid = qkv.view(self.rows, self.width, -1)
-        if heads == key_value_heads and is_short(grid):
-            mixed = short_causal_attention(grid, heads, scale).view(slots, -1)
-        else:
-            mixed = _fused_attention(grid, heads, key_value_heads, scale).reshape(slots, -1)
-        return mixed if is_full else mixed.index_select(0, self.slots)
+        if len(packed) < slots:
+            packed = packed.new_zeros(slots, packed.shape[-1]).index_copy(0, self.slots, packed)
+        return packed.view(self.rows, self.width, -1)
+
+    def from_grid(self, grid: Tensor) -> Tensor:
+        """The way back, shape (tokens, features)."""
+        flat = grid.flatten(0, 1)
+        return flat if len(self.slots) == len(flat) else flat.index_select(0, self.slots)
 
 
 class PackedTrunk:
@@ -120,10 +119,10 @@ class PackedTrunk:
         return self._gpt2(packed) if self._is_gpt2 else self._llama(packed)
 
     def _gpt2(self, packed: PackedRows) -> Tensor:
-        trunk = self._trunk
+        trunk, attend = self._trunk, _RowAttention(packed, self._architecture)
         x = trunk.wte(packed.ids) + trunk.wpe(packed.positions)
         for number, block in enumerate(trunk.h):
-            mixed = self._attend(number, packed, block.attn.c_attn(block.ln_1(x)))
+            mixed = attend(number, block.attn.c_attn(block.ln_1(x)))
             x, mixed = self._prune(number, packed, x, mixed)
             x = x + block.attn.c_proj(mixed)
             x = x + block.mlp(block.ln_2(x))
@@ -131,7 +130,7 @@ class PackedTrunk:
         return hidden
 
     def _llama(self, packed: PackedRows) -> Tensor:
-        trunk = self._trunk
+        trunk, attend = self._trunk, _RowAttention(packed, self._architecture)
         x = trunk.embed_tokens(packed.ids)
         cosines, sines = trunk.rotary_emb(x, packed.positions[None])
         # One entry per token, the same for all heads: (tokens, 1, size).
@@ -141,15 +140,11 @@ class PackedTrunk:
             queries = _rotate(attention.q_proj(normed), *rotary)
             keys = _rotate(attention.k_proj(normed), *rotary)
             qkv = torch.cat([queries, keys, attention.v_proj(normed)], dim=-1)
-            x, mixed = self._prune(number, packed, x, self._attend(number, packed, qkv))
+            x, mixed = self._prune(number, packed, x, attend(number, qkv))
             x = x + attention.o_proj(mixed)
             x = x + block.mlp(block.post_attention_layernorm(x))
         hidden: Tensor = trunk.norm(x)
         return hidden
-
-    def _attend(self, number: int, packed: PackedRows, qkv: Tensor) -> Tensor:
-        shape = self._architecture
-        return packed.attend(qkv, shape.heads, shape.key_value_heads, shape.scales[number])
 
     def _prune(
         self, number: int, packed: PackedRows, x: Tensor, mixed: Tensor
@@ -160,21 +155,58 @@ class PackedTrunk:
         return x.index_select(0, packed.wanted), mixed.index_select(0, packed.wanted)
 
 
+class _RowAttention:
+    """Causal attention of every token to its own row, in all layers of one pass.
+
+    Args:
+        packed: the rows.
+        architecture: heads and scales.
+    """
+
+    def __init__(self, packed: PackedRows, architecture: Architecture) -> None:
+        self._rows = packed
+        self._architecture = architecture
+        self._plan: AttentionPlan | None = None
+
+    def __call__(self, number: int, qkv: Tensor) -> Tensor:
+        """Attend in one layer.
+
+        Args:
+            number: of the layer.
+            qkv: queries, keys and values side by side, shape (tokens, (heads + 2 key_value_heads) *
+                size).
+
+        Returns:
+            Shape (tokens, heads * size).
+        """
+        rows, shape = self._rows, self._architecture
+        if shape.heads == shape.key_value_heads and is_faster(qkv, rows.width):
+            if self._plan is None:
+                self._plan = AttentionPlan.of(rows.lengths(), shape.heads)
+            return packed_causal_attention(qkv, self._plan, shape.scales[number])
+        return rows.from_grid(self._fused(number, rows.to_grid(qkv)))
+
+    def _fused(self, number: int, grid: Tensor) -> Tensor:
+        """torch's causal attention; padding stands behind its row, where it never looks."""
+        shape = self._architecture
+        heads, key_value_heads = shape.heads, shape.key_value_heads
+        split = grid.view(*grid.shape[:2], heads + 2 * key_value_heads, -1).transpose(1, 2)
+        queries, keys, values = split.split([heads, key_value_heads, key_value_heads], dim=1)
+        mixed: Tensor = scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            is_causal=True,
+            scale=shape.scales[number],
+            enable_gqa=heads != key_value_heads,
+        )
+        return mixed.transpose(1, 2).flatten(2)
+
+
 def packed_trunk(trunk: nn.Module) -> PackedTrunk | None:
     """The packed pass of a trunk, or None for a family without one."""
     reader = gpt2_trunk(trunk) or llama_trunk(trunk)
     return None if reader is None else PackedTrunk(trunk, reader)
-
-
-def _fused_attention(grid: Tensor, heads: int, key_value_heads: int, scale: float) -> Tensor:
-    """torch's causal attention; arguments as in `PackedRows.attend`, but in rows."""
-    rows, width, _ = grid.shape
-    split = grid.view(rows, width, heads + 2 * key_value_heads, -1).transpose(1, 2)
-    queries, keys, values = torch.split(split, [heads, key_value_heads, key_value_heads], dim=1)
-    mixed: Tensor = scaled_dot_product_attention(
-        queries, keys, values, is_causal=True, scale=scale, enable_gqa=heads != key_value_heads
-    )
-    return mixed.transpose(1, 2)
 
 
 def _rotate(projected: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

@@ -127,7 +127,9 @@ class PPO(TextAlgorithm):
             clipped_value_loss(now.values, batch.values, batch.returns, config.value_clip_range)
         )
         entropy = minibatch.mean(now.entropy)
-        loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
+        loss = policy_loss + config.value_coef * value_loss
+        if config.entropy_coef:  # times 0 it would still be differentiated
+            loss = loss - config.entropy_coef * entropy
 
         record_move(self.metrics, minibatch, now.log_probs, config.clip_range)
         self.metrics.add("policy_gradient_loss", policy_loss)
