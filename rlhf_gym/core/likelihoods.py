@@ -20,9 +20,12 @@ from torch import Tensor, nn
 
 from rlhf_gym.core.errors import InvalidArgument
 
+Noise = Tensor | float
+"""Probability that a rater answers at random, from 0 to below 1."""
+
 
 def bradley_terry(
-    first: Tensor, second: Tensor, preference: Tensor | float = 1.0, *, noise: float = 0.0
+    first: Tensor, second: Tensor, preference: Tensor | float = 1.0, *, noise: Noise = 0.0
 ) -> Tensor:
     """A pair: P(first is better) = sigmoid(first - second).
 
@@ -31,7 +34,7 @@ def bradley_terry(
         second: scores of the other side, shape (batch,).
         preference: 1 where the first is preferred, 0 the second, 0.5 neither, anything between for
             a soft label (its log-probability is then minus the cross-entropy), NaN for a skip.
-        noise: probability that the rater answers at random.
+        noise: probability that the rater answers at random; one for all or shape (batch,).
 
     Returns:
         Log-probability of each answer, shape (batch,).
@@ -77,7 +80,7 @@ def plackett_luce(
     mask: Tensor | None = None,
     *,
     places: int | None = None,
-    noise: float = 0.0,
+    noise: Noise = 0.0,
 ) -> Tensor:
     """A ranking: the best is drawn by softmax, then the best of the rest, and so on.
 
@@ -88,7 +91,7 @@ def plackett_luce(
         mask: True at real items, all before the first False, shape (batch, items); None for all.
         places: how many places were really ranked, the rest in no order; 1 is best of several; None
             for all.
-        noise: probability that the rater answers at random.
+        noise: probability that the rater answers at random; one for all or shape (batch,).
 
     Returns:
         Log-probability of each ranking, shape (batch,); 0 for a row without two real items.
@@ -115,14 +118,14 @@ def plackett_luce(
     return _with_noise(log_probs, -factors.masked_fill(~ranked, 0.0).sum(-1), noise)
 
 
-def bernoulli(logits: Tensor, labels: Tensor | float, *, noise: float = 0.0) -> Tensor:
+def bernoulli(logits: Tensor, labels: Tensor | float, *, noise: Noise = 0.0) -> Tensor:
     """A thumb: P(up) = sigmoid(score).
 
     Args:
         logits: scores, shape (batch,).
         labels: 1 up, 0 down, anything between for a soft label, NaN for a skip; a number for all or
             shape (batch,).
-        noise: probability that the rater answers at random.
+        noise: probability that the rater answers at random; one for all or shape (batch,).
 
     Returns:
         Log-probability of each answer, shape (batch,).
@@ -206,12 +209,33 @@ def mean_loss(log_probs: Tensor, answered: Tensor | None = None) -> Tensor:
     return -log_probs.masked_fill(~counted, 0.0).sum() / counted.sum().clamp_min(1)
 
 
-def _with_noise(log_probs: Tensor, log_random: Tensor, noise: float) -> Tensor:
+def random_share(log_probs: Tensor, log_random: Tensor, noise: Noise) -> Tensor:
+    """Probability that an answer was given at random, now that it is known.
+
+        noise P_random / ((1 - noise) P + noise P_random)
+
+    Args:
+        log_probs: of the answers without noise, nats, shape (batch,).
+        log_random: of the same answers by a rater who draws any with equal chance, shape (batch,).
+        noise: probability that the rater answers at random; one for all or shape (batch,).
+
+    Returns:
+        Shape (batch,).
+
+    Raises:
+        InvalidArgument: a noise outside [0, 1).
+    """
+    mixed = _with_noise(log_probs, log_random, noise)
+    return torch.as_tensor(noise, dtype=mixed.dtype) * (log_random - mixed).exp()
+
+
+def _with_noise(log_probs: Tensor, log_random: Tensor, noise: Noise) -> Tensor:
     """log((1 - noise) P + noise P_random), shapes alike."""
-    if not 0.0 <= noise < 1.0:
+    if isinstance(noise, float | int) and noise == 0:
+        return log_probs
+    share = torch.as_tensor(noise, dtype=log_probs.dtype, device=log_probs.device)
+    if not ((share >= 0) & (share < 1)).all():
         raise InvalidArgument(
             "noise", noise, "a probability below 1 was expected", "Give for example 0.1"
         )
-    if noise == 0.0:
-        return log_probs
-    return torch.logaddexp(log_probs + math.log1p(-noise), log_random + math.log(noise))
+    return torch.logaddexp(log_probs + torch.log1p(-share), log_random + share.log())

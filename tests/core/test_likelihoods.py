@@ -175,3 +175,15 @@ def test_bad_arguments():
     for level in (-2, 2):
         with pytest.raises(InvalidArgument, match="levels 0 to 1"):
             ordinal(torch.zeros(1), torch.tensor([level]), torch.tensor([0.0]))
+
+
+def test_noise_may_differ_by_answer():
+    first, second = torch.tensor([1.0, 1.0, -2.0]), torch.zeros(3)
+    noise = torch.tensor([0.0, 0.1, 0.9])
+    each = [bradley_terry(first[i], second[i], noise=n) for i, n in enumerate(noise.tolist())]
+    torch.testing.assert_close(bradley_terry(first, second, noise=noise), torch.stack(each))
+    ranked = torch.tensor([[1.0, 0.0, -1.0]]).expand(3, -1)
+    each = [plackett_luce(ranked[i : i + 1], noise=n)[0] for i, n in enumerate(noise.tolist())]
+    torch.testing.assert_close(plackett_luce(ranked, noise=noise), torch.stack(each))
+    with pytest.raises(InvalidArgument, match="noise"):
+        bradley_terry(first, second, noise=torch.tensor([0.0, 1.0, 0.0]))
