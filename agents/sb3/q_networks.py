@@ -191,8 +191,8 @@ class LMQuantileNetwork(QuantileNetwork):  # type: ignore[misc]
         with torch.device("meta"):  # SB3's weights, which are never made
             super().__init__(**(sb3 | {"net_arch": []}))
         self._values = values
-        self.quantile_net = _Quantiles(
-            self.features_dim, self.n_quantiles, int(self.action_space.n)
+        self.quantile_net = nn.Sequential(
+            _Quantiles(self.features_dim, self.n_quantiles, int(self.action_space.n))
         )
 
     def forward(self, obs: PyTorchObs) -> Tensor:
