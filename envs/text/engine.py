@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from rlhf_gym.core.channel import SampledActions
 from rlhf_gym.core.episodes import Episodes
+from rlhf_gym.envs.text.calls import Tokens
 from rlhf_gym.envs.text.masking import ActionMasks
 from rlhf_gym.envs.text.prompts import PromptOrder, PromptSet
-from rlhf_gym.envs.text.responses import Responses
+from rlhf_gym.envs.text.responses import NO_ROWS, Responses
 from rlhf_gym.envs.text.scoring import RewardLedger
 from rlhf_gym.envs.text.stepwise import Stepwise
 
@@ -110,11 +111,11 @@ class TextEngine:
         if self._stepwise.is_needed:
             self._stepwise.begin(rows)
 
-    def write(self, tokens: IntArray, record: SampledActions | None) -> tuple[IntArray, FloatArray]:
+    def write(self, tokens: Tokens, record: SampledActions | None) -> tuple[IntArray, FloatArray]:
         """Append one token to every live row.
 
         Args:
-            tokens: token ids, shape (num_envs,); what stands in rows that are not live is ignored.
+            tokens: token ids of all rows; what stands in rows that are not live is ignored.
             record: what the policy wrote about them.
 
         Returns:
@@ -122,13 +123,13 @@ class TextEngine:
             (num_envs,).
         """
         ending = self._ending_rows(tokens)
-        rewards = np.zeros(len(tokens))
+        rewards = np.zeros(len(tokens.ids))
         if self._stepwise.is_needed:
             rows = self.responses.live_rows
-            ended = np.zeros(len(tokens), dtype=np.bool_)
+            ended = np.zeros(len(tokens.ids), dtype=np.bool_)
             ended[ending] = True
-            rewards[rows] = self._stepwise.observe(rows, tokens, ended[rows], record)
-        self.responses.append(tokens, None if record is None else record.log_probs)
+            rewards[rows] = self._stepwise.observe(rows, tokens.ids, ended[rows], record)
+        self.responses.append(tokens.ids, None if record is None else record.log_probs)
         return ending, rewards
 
     def end(self, rows: IntArray) -> Ending:
@@ -189,14 +190,13 @@ class TextEngine:
         self.ledger.load_state_dict(state["ledger"])
         self.episodes_seen = int(state["episodes_seen"])
 
-    def _ending_rows(self, tokens: IntArray) -> IntArray:
+    def _ending_rows(self, tokens: Tokens) -> IntArray:
         """Rows whose episode ends with this token, shape (k,)."""
         length = self.responses.even_length
         in_budget = length is not None and length < self._last_length
-        # Nearly every step; a set is quicker than NumPy's reductions when caches are cold.
-        if in_budget and self._stop_ids.isdisjoint(tokens.tolist()):
-            return np.empty(0, dtype=np.int64)
-        ended = self._stops[tokens] | (self.responses.lengths >= self._last_length)
+        if in_budget and self._stop_ids.isdisjoint(tokens.numbers):  # nearly every step
+            return NO_ROWS
+        ended = self._stops[tokens.ids] | (self.responses.lengths >= self._last_length)
         return np.flatnonzero(ended & self.responses.live)
 
     def _episodes(self, rows: IntArray, stopped: BoolArray) -> Episodes:

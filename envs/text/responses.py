@@ -32,6 +32,7 @@ class Responses:
         ids, mask: shape (rows, prompt_width + max_response_tokens), int64 and int8.
         live: True where an episode is running, shape (rows,).
         live_rows: the numbers of those rows, ascending.
+        all_live: True if they are all rows.
         waiting: True where a response has ended and its episode will with others, shape (rows,).
         even_length: response tokens of every row if all are live and equally long, else None.
         prompt_index: which prompt each row answers, shape (rows,).
@@ -50,6 +51,7 @@ class Responses:
         self._lengths = np.zeros(num_envs, dtype=np.int64)
         self.live = np.zeros(num_envs, dtype=np.bool_)
         self.live_rows = np.flatnonzero(self.live)
+        self.all_live = False
         self.waiting = np.zeros(num_envs, dtype=np.bool_)
         self.even_length: int | None = None
         self.prompt_index = np.zeros(num_envs, dtype=np.int64)
@@ -66,15 +68,10 @@ class Responses:
         return self._lengths.copy()
 
     @property
-    def all_live(self) -> bool:
-        """True if an episode is running in every row."""
-        return len(self.live_rows) == len(self)
-
-    @property
     def idle(self) -> IntArray:
         """Rows without an episode: neither live nor waiting, shape (k,)."""
         if self.all_live:
-            return _NO_ROWS
+            return NO_ROWS
         return np.flatnonzero(~(self.live | self.waiting))
 
     def begin(
@@ -103,7 +100,7 @@ class Responses:
         self.close(rows)
         self.waiting[rows] = True
         if len(self.live_rows):
-            return _NO_ROWS
+            return NO_ROWS
         rows = np.flatnonzero(self.waiting)
         self.waiting[:] = False
         return rows
@@ -154,7 +151,7 @@ class Responses:
             getattr(self, name)[...] = state[name]
         self._lengths[...] = state["lengths"]
         self.even_length = None
-        self._set(_NO_ROWS, live=True)
+        self._set(NO_ROWS, live=True)
 
     def _set(self, rows: IntArray, *, live: bool, length: int | None = None) -> None:
         """Change which rows are live, and how long they are."""
@@ -163,10 +160,11 @@ class Responses:
         if length is not None:
             self._lengths[rows] = length
         self.live_rows = np.flatnonzero(self.live)
+        self.all_live = len(self.live_rows) == len(self)
         first = int(self._lengths[0])
         even = self.all_live and bool((self._lengths == first).all())
         self.even_length = first if even else None
 
 
 _SAVED = ("ids", "mask", "lengths", "live", "waiting", "prompt_index", "log_probs")
-_NO_ROWS = np.empty(0, dtype=np.int64)
+NO_ROWS = np.empty(0, dtype=np.int64)

@@ -270,12 +270,13 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             EpisodeEnded: before the first reset, or in DISABLED mode after all episodes have ended.
             InvalidReward: a reward that is not finite, or of the wrong shape.
         """
-        self._check_running()
+        mode, responses = self.autoreset_mode, self._engine.responses
+        if not responses.all_live:
+            self._check_running()
         tokens = calls.check_actions(actions, self.num_envs, self.rules.vocab_size)
-        record = self.channel.take(tokens)
+        record = self.channel.take(tokens.numbers)
         if record is not None:
             calls.check_record(record, self.num_envs, self.rules.vocab_size)
-        mode, responses = self.autoreset_mode, self._engine.responses
         active = None if responses.all_live else responses.live.copy()
         idle = responses.idle
         ending, rewards = self._engine.write(tokens, record)
@@ -373,6 +374,7 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         }
 
     def _check_running(self) -> None:
+        """Refuse a step in rows that are not all live, unless they may be stepped on."""
         responses = self._engine.responses
         if not self._started:
             raise EpisodeEnded("step() was called before reset()")

@@ -7,16 +7,15 @@ drew and with which log-probability, and `step` takes the record if it was given
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class SampledActions:
+class SampledActions(NamedTuple):
     """One step's record.
 
     Attributes:
@@ -59,16 +58,17 @@ class LogProbChannel:
             log_distribution: log-probabilities of the whole vocabulary, shape (batch, vocab).
         """
         self._record = SampledActions(
-            torch.as_tensor(actions).detach().cpu(),
-            torch.as_tensor(log_probs, dtype=torch.float32).detach().cpu(),
+            _on_cpu(actions),
+            _on_cpu(log_probs).float(),
             None if log_distribution is None else log_distribution.detach(),
         )
 
-    def take(self, actions: Tensor | np.ndarray[Any, Any]) -> SampledActions | None:
+    def take(self, actions: Tensor | np.ndarray[Any, Any] | Sequence[int]) -> SampledActions | None:
         """Hand over the record if it is about these actions, and empty the channel either way."""
         record, self._record = self._record, None
         # Lists compare several times faster than tensors of a few dozen numbers.
-        if record is None or record.actions.tolist() != actions.tolist():
+        numbers = actions.tolist() if isinstance(actions, Tensor | np.ndarray) else list(actions)
+        if record is None or record.actions.tolist() != numbers:
             return None
         return record
 
@@ -85,3 +85,11 @@ class LogProbChannel:
 
     def __reduce__(self) -> tuple[type[LogProbChannel], tuple[()]]:
         return (LogProbChannel, ())
+
+
+def _on_cpu(values: Tensor | np.ndarray[Any, Any]) -> Tensor:
+    """The values as a tensor on the CPU, without gradients."""
+    # Nearly always it is one; this runs in every step, and each call costs when caches are cold.
+    if isinstance(values, Tensor) and values.is_cpu and not values.requires_grad:
+        return values
+    return torch.as_tensor(values).detach().cpu()
