@@ -48,7 +48,8 @@ class TextMetricsCallback(BaseCallback):
         self.update_kl = update_kl
 
     def _on_step(self) -> bool:
-        for row in np.flatnonzero(self.locals["dones"]):
+        # ARS plays inside SB3's `evaluate_policy` and shows callbacks nothing of it.
+        for row in np.flatnonzero(self.locals.get("dones", ())):
             for tag, value in episode_metrics(self.locals["infos"][row]).items():
                 self.logger.record_mean(tag, value)
         return True

@@ -10,6 +10,7 @@ AGENTS = Registry(
         "rebel": ("rlhf_gym.agents.rebel:REBEL", "regression on relative rewards, best and worst"),
         "sb3.ppo": ("rlhf_gym.agents.sb3.stock:PPO", "Stable-Baselines3's PPO"),
         "sb3.a2c": ("rlhf_gym.agents.sb3.stock:A2C", "Stable-Baselines3's A2C"),
+        "sb3.dqn": ("rlhf_gym.agents.sb3.stock:DQN", "Stable-Baselines3's DQN"),
         "contrib.trpo": ("rlhf_gym.agents.sb3.stock:TRPO", "sb3-contrib's TRPO"),
         "contrib.maskable_ppo": (
             "rlhf_gym.agents.sb3.stock:MASKABLE_PPO",
@@ -19,5 +20,7 @@ AGENTS = Registry(
             "rlhf_gym.agents.sb3.stock:RECURRENT_PPO",
             "sb3-contrib's RecurrentPPO, an LSTM beside the language model",
         ),
+        "contrib.qrdqn": ("rlhf_gym.agents.sb3.stock:QRDQN", "sb3-contrib's QR-DQN"),
+        "contrib.ars": ("rlhf_gym.agents.sb3.stock:ARS", "sb3-contrib's random search"),
     },
 )

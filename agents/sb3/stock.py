@@ -15,9 +15,11 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from transformers import PreTrainedModel
 
+from rlhf_gym.agents.sb3.ars import lm_ars_kwargs
 from rlhf_gym.agents.sb3.features import LMFeatures
 from rlhf_gym.agents.sb3.mask_buffer import PackedMaskBuffer
 from rlhf_gym.agents.sb3.policy_kwargs import lm_policy_kwargs
+from rlhf_gym.agents.sb3.q_policies import lm_q_kwargs
 
 Settings = dict[str, Any]
 
@@ -35,6 +37,7 @@ class StockAgent:
         settings: what the algorithm is given for an environment, besides its policy.
         features: where the policy keeps its language model, an attribute path from the policy; None
             for policies that are more than a language model.
+        is_greedy: whether it acts by its best token and has no distribution.
         log_interval: rollouts (of value-based agents: episodes) between two log entries.
     """
 
@@ -42,6 +45,7 @@ class StockAgent:
     policy: str
     settings: Callable[[VecEnv], Settings]
     features: str | None = "features_extractor"
+    is_greedy: bool = False
     log_interval: int = 1
 
     def make(
@@ -140,4 +144,34 @@ MASKABLE_PPO = StockAgent(
 )
 RECURRENT_PPO = StockAgent(
     "sb3_contrib:RecurrentPPO", f"{_POLICIES}:LMRecurrentActorCriticPolicy", _ppo, features=None
+)
+
+
+def _q_learning(env: VecEnv) -> Settings:
+    # A gradient step sees as many transitions as eight steps of all rows bring.
+    return lm_q_kwargs(env, learning_rate=3e-4, batch_size=max(32, 8 * env.num_envs))
+
+
+DQN = StockAgent(
+    "stable_baselines3:DQN",
+    f"{_POLICIES}.q_policies:LMQPolicy",
+    _q_learning,
+    features=None,
+    is_greedy=True,
+    log_interval=16,
+)
+QRDQN = StockAgent(
+    "sb3_contrib:QRDQN",
+    f"{_POLICIES}.q_policies:LMQuantilePolicy",
+    _q_learning,
+    features=None,
+    is_greedy=True,
+    log_interval=16,
+)
+ARS = StockAgent(
+    "sb3_contrib:ARS",
+    f"{_POLICIES}.ars:LMARSPolicy",
+    lm_ars_kwargs,
+    features=None,
+    is_greedy=True,
 )

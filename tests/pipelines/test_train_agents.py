@@ -15,7 +15,12 @@ from rlhf_gym.pipelines.evaluate import EvaluateConfig, evaluate
 from rlhf_gym.pipelines.train import TrainConfig, parse_settings, train
 
 ENVIRONMENT = EnvironmentConfig(env="rlhf_gym/Exact-v0", num_envs=16)
-MORE_THAN_A_LANGUAGE_MODEL = ("contrib.recurrent_ppo",)
+MORE_THAN_A_LANGUAGE_MODEL = (
+    "contrib.recurrent_ppo",
+    "sb3.dqn",
+    "contrib.qrdqn",
+    "contrib.ars",
+)
 WITHOUT_CALLBACKS_PER_STEP = ("contrib.ars",)
 
 

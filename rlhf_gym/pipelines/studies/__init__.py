@@ -24,6 +24,10 @@ STUDIES = Registry(
             "rlhf_gym.pipelines.studies.exact:run",
             "PPO on Exact-v0: share of the way to the exact optimum",
         ),
+        "agents": (
+            "rlhf_gym.pipelines.studies.agents:run",
+            "every agent, ours and stock ones, on Exact-v0 and Sentiment-v0",
+        ),
         "reviews": (
             "rlhf_gym.pipelines.studies.reviews:run",
             "sentiment on real film reviews, judged by a classifier of other data",
@@ -45,11 +49,13 @@ class StudyConfig:
     """Reproduce a published figure."""
 
     name: Annotated[str, tyro.conf.Positional]
-    """Which one: exact, reviews, stories or human-preferences."""
+    """Which one: exact, agents, reviews, stories or human-preferences."""
     seeds: int = 5
     """Independent repetitions of what is learned."""
     data: Path | None = None
     """Folder of the real data sets; by default the environment variable RLHF_GYM_DATA."""
+    agents: tuple[str, ...] = ()
+    """For the study of agents: which of them, all by default."""
     output: Path = Path("runs/studies")
     """Where models and results go; stages that are already there are not run again."""
 
