@@ -184,7 +184,7 @@ class FastDecoder:
             tokens = TokenList.of(attention_mask.to(device).bool())
             check_length(tokens.width, self._architecture.context)
             forward = self._trunk.read(tokens.width, False)
-            ids = input_ids.to(device).flatten()[tokens.index]
+            ids = input_ids.to(device).flatten()[tokens.places]
             attend = self._causal_attention(tokens, None)
             hidden = forward(ids, tokens.positions, attend, tokens.at(wanted.to(device)))
         return hidden.clone()
@@ -218,7 +218,7 @@ class FastDecoder:
         Returns:
             Hidden states at the last token of each row, shape (rows, hidden).
         """
-        ids = input_ids.to(tokens.index.device).flatten()[tokens.index]
+        ids = input_ids.to(tokens.places.device).flatten()[tokens.places]
         attend = self._causal_attention(tokens, store)
         return forward(ids, tokens.positions, attend, tokens.last)
 
@@ -228,7 +228,7 @@ class FastDecoder:
 
         def by_head(grid: Tensor) -> Tensor:
             """(rows, width, heads * size) to (rows, heads, width, size)."""
-            return grid.unflatten(-1, (-1, size)).transpose(1, 2)
+            return grid.view(*grid.shape[:2], -1, size).transpose(1, 2)
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
             if store is not None:

@@ -14,14 +14,14 @@ class TokenList(NamedTuple):
     Linear layers, norms and activations work on the list, so padding costs them nothing.
 
     Attributes:
-        index: place of each token in the flattened batch, shape (tokens,).
+        places: place of each token in the flattened batch, shape (tokens,).
         positions: its place in its row, shape (tokens,).
         slots: its place in a flattened grid whose rows begin at the left edge, shape (tokens,).
         lengths: tokens of each row, shape (rows,).
         width: tokens of the longest row, the grid's width.
     """
 
-    index: Tensor
+    places: Tensor
     positions: Tensor
     slots: Tensor
     lengths: Tensor
@@ -30,18 +30,18 @@ class TokenList(NamedTuple):
     @classmethod
     def of(cls, mask: Tensor) -> TokenList:
         """The tokens at which a mask is True, shape (rows, columns), wherever padding stands."""
-        index = mask.flatten().nonzero().squeeze(-1)
-        row = index.div(mask.shape[1], rounding_mode="floor")
+        places = mask.flatten().nonzero().squeeze(-1)
+        row = places.div(mask.shape[1], rounding_mode="floor")
         lengths = mask.sum(-1)
         first = lengths.cumsum(0) - lengths
-        positions = torch.arange(len(index), device=index.device) - first[row]
+        positions = torch.arange(len(places), device=places.device) - first[row]
         width = int(lengths.max())
-        return cls(index, positions, row * width + positions, lengths, width)
+        return cls(places, positions, row * width + positions, lengths, width)
 
     @property
     def is_full(self) -> bool:
         """True if list and grid are the same: all rows are equally long."""
-        return len(self.index) == len(self.lengths) * self.width
+        return len(self.places) == len(self.lengths) * self.width
 
     @property
     def last(self) -> Tensor:
@@ -50,7 +50,7 @@ class TokenList(NamedTuple):
 
     def at(self, wanted: Tensor) -> Tensor:
         """Which tokens of the list a mask over the batch asks for, shape (wanted,)."""
-        return wanted.flatten()[self.index].nonzero().squeeze(-1)
+        return wanted.flatten()[self.places].nonzero().squeeze(-1)
 
     def grid(self, numbers: Tensor) -> Tensor:
         """Spread over rows that begin at the left edge, 0 behind them.
