@@ -10,9 +10,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 _LINEAR = 2 * math.sqrt(2 / math.pi)
 _CUBIC = _LINEAR * 0.044715
+
+
+def is_ours(x: Tensor) -> bool:
+    """Whether kernels of ours take a tensor: float32 on a CPU, to be differentiated once.
+
+    Who asks torch for attention without fused kernels, under `sdpa_kernel(SDPBackend.MATH)`, wants
+    to differentiate twice, and is given torch's operations throughout.
+    """
+    fused: bool = torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
+    return x.device.type == "cpu" and x.dtype == torch.float32 and fused
 
 
 class GeluTanh(nn.Module):
@@ -20,7 +31,7 @@ class GeluTanh(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x times a logistic function of x, shape as `x`."""
-        if x.device.type != "cpu" or x.dtype != torch.float32:
+        if not is_ours(x):
             return nn.functional.gelu(x, approximate="tanh")
         y: Tensor = _Gelu.apply(x)  # type: ignore[no-untyped-call]
         return y
@@ -40,17 +51,16 @@ class _Gelu(torch.autograd.Function):
         gate = u.sigmoid()
         y = x * gate
         if ctx.needs_input_grad[0]:
-            # While x and s are in the processor's cache; backward is one product then.
-            # dy/dx = s + x s' = s + s (1 - s) x u',  x u' = x (a + 3 b x^2) = 3 u - 2 a x
+            # Now, while x and s are in the processor's cache; backward is one product, and x is
+            # free. dy/dx = s + x s' = s + s (1 - s) x u',  x u' = x (a + 3 b x^2) = 3 u - 2 a x
             slope = u.mul_(3).add_(x, alpha=-2 * _LINEAR)
             slope.mul_(torch.addcmul(gate, gate, gate, value=-1)).add_(gate)
-            ctx.save_for_backward(x, slope)
+            ctx.save_for_backward(slope)
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        x, slope = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True: the gradient is differentiated again
-            y = nn.functional.gelu(x, approximate="tanh")
-            return torch.autograd.grad(y, x, gradient, create_graph=True)[0]
-        return slope * gradient
+        (slope,) = ctx.saved_tensors
+        d_x: Tensor = gradient * slope
+        return d_x

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rlhf_gym.agents.cpu_kernels import is_ours
+
 LONGEST_ROW = 128
 """Up to here rows attend through one small product per head; its memory grows with the square."""
 
@@ -105,22 +107,18 @@ class AttentionPlan(NamedTuple):
         sizes = [parts * self.heads * group.slots for group in self.groups]
         return [
             some.view(parts, -1, group.width, chunks.shape[-1]).unbind()
-            for group, some in zip(self.groups, chunks.split(sizes), strict=True)
+            for group, some in zip(self.groups, torch.split(chunks, sizes), strict=True)
         ]
 
 
 def is_faster(qkv: Tensor, width: int) -> bool:
     """Whether `packed_causal_attention` is the faster one, and allowed.
 
-    Under `sdpa_kernel(SDPBackend.MATH)` it is not: who asks torch for attention without fused
-    kernels wants to differentiate twice.
-
     Args:
         qkv: queries, keys and values.
         width: length of the longest row.
     """
-    is_small = qkv.dtype == torch.float32 and width <= LONGEST_ROW
-    return qkv.device.type == "cpu" and is_small and torch.backends.cuda.flash_sdp_enabled()
+    return width <= LONGEST_ROW and is_ours(qkv)
 
 
 def packed_causal_attention(qkv: Tensor, plan: AttentionPlan, scale: float) -> Tensor:

@@ -191,7 +191,7 @@ class _RowAttention:
         shape = self._architecture
         heads, key_value_heads = shape.heads, shape.key_value_heads
         split = grid.view(*grid.shape[:2], heads + 2 * key_value_heads, -1).transpose(1, 2)
-        queries, keys, values = split.split([heads, key_value_heads, key_value_heads], dim=1)
+        queries, keys, values = torch.split(split, [heads, key_value_heads, key_value_heads], 1)
         mixed: Tensor = scaled_dot_product_attention(
             queries,
             keys,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import gelu
 
 from rlhf_gym.agents.cpu_kernels import GeluTanh
@@ -24,3 +25,13 @@ def test_gelu_equals_torchs() -> None:
 def test_gelu_in_other_types_is_torchs() -> None:
     x = torch.linspace(-3, 3, 9, dtype=torch.bfloat16)
     assert torch.equal(GeluTanh()(x), gelu(x, approximate="tanh"))
+
+
+def test_gelu_is_twice_differentiable_where_attention_is() -> None:
+    # At 0: y = x (1 + tanh(sqrt(2 / pi) x + ..)) / 2, so y'' = 2 * sqrt(2 / pi) / 2 = 0.7978846
+    x = torch.zeros(1, requires_grad=True)
+    with sdpa_kernel(SDPBackend.MATH):
+        y = GeluTanh()(x)
+    (slope,) = torch.autograd.grad(y, x, create_graph=True)
+    (bend,) = torch.autograd.grad(slope, x)
+    assert (slope.item(), bend.item()) == pytest.approx((0.5, 0.7978846))
