@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rlhf_gym.agents.lm_policy import LMPolicy
     from rlhf_gym.agents.minibatches import Minibatch
     from rlhf_gym.agents.ppo import PPO, PPOConfig
+    from rlhf_gym.agents.rebel import REBEL, REBELConfig
+    from rlhf_gym.agents.rloo import RLOO, RLOOConfig
     from rlhf_gym.agents.rollout import RolloutBatch
     from rlhf_gym.agents.text_algorithm import TextAlgorithm
 
@@ -23,6 +25,10 @@ _MODULES = {
     "Minibatch": "minibatches",
     "PPO": "ppo",
     "PPOConfig": "ppo",
+    "REBEL": "rebel",
+    "REBELConfig": "rebel",
+    "RLOO": "rloo",
+    "RLOOConfig": "rloo",
     "RolloutBatch": "rollout",
     "SampleTableCallback": "callbacks",
     "TextAlgorithm": "text_algorithm",
@@ -31,10 +37,14 @@ _MODULES = {
 
 __all__ = [
     "PPO",
+    "REBEL",
+    "RLOO",
     "CheckpointCallback",
     "LMPolicy",
     "Minibatch",
     "PPOConfig",
+    "REBELConfig",
+    "RLOOConfig",
     "RolloutBatch",
     "SampleTableCallback",
     "TextAlgorithm",

@@ -1,29 +1,45 @@
-"""The README's Python is what a newcomer types first, so it runs as written, only shorter."""
+"""The Python of README and pages is typed first by newcomers: it runs as written, only shorter."""
 
 import re
 from pathlib import Path
 
 import pytest
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from rlhf_gym.agents import PPO
+from rlhf_gym.agents import TextAlgorithm
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = ("README.md", "docs/bring-your-own-agent.md")
+BLOCKS = [
+    pytest.param(block, id=f"{page}-{number}")
+    for page in PAGES
+    for number, block in enumerate(
+        re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+    )
+]
 TIMESTEPS = 1500
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
+@pytest.mark.parametrize("code", BLOCKS)
 def test_python_blocks_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    learn = PPO.learn
     learned = []
 
-    def learn_less(agent: PPO, total_timesteps: int, **kwargs: object) -> PPO:
-        learned.append(total_timesteps)
-        return learn(agent, min(total_timesteps, TIMESTEPS), **kwargs)
+    def shorten(kind: type[BaseAlgorithm]) -> None:
+        learn = kind.learn
 
-    monkeypatch.setattr(PPO, "learn", learn_less)
+        def learn_less(agent: BaseAlgorithm, total_timesteps: int, **kwargs: object) -> object:
+            learned.append(total_timesteps)
+            return learn(agent, min(total_timesteps, TIMESTEPS), **kwargs)
+
+        monkeypatch.setattr(kind, "learn", learn_less)
+
+    for kind in (TextAlgorithm, OnPolicyAlgorithm, OffPolicyAlgorithm):
+        shorten(kind)
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    exec(compile(code, "page", "exec"), {"__name__": "page"})
     assert learned or "learn(" not in code
 
 
