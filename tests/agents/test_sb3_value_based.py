@@ -214,7 +214,7 @@ class TestReplayBuffer:
         for wrapper in (None, scaled):
             samples = []
             for buffer in (ours, sb3, pickle.loads(pickle.dumps(ours))):
-                np.random.seed(0)  # noqa: draws from the global generator
+                np.random.seed(0)  # noqa: NPY002
                 samples.append(buffer.sample(64, env=wrapper))
             for other in samples[1:]:
                 for mine, theirs in zip(samples[0], other, strict=True):
