@@ -52,12 +52,19 @@ def test_a_tokenizer_that_closes_texts_does_not_end_the_prompt() -> None:
 
 
 def test_too_long_sequences_keep_their_beginning_token_and_their_end() -> None:
-    examples = encode([pair(chosen="very very good")], word_tokenizer(), max_tokens=5)
+    examples = encode([pair(chosen="very very very good")], word_tokenizer(), max_tokens=5)
     assert examples[0].sequences[0] == [BOS, VERY, VERY, GOOD, EOS]
-    assert examples[0].sequences[1] == [BOS, FILM, WAS, BAD, EOS]
     assert examples[0].response_lengths == (4, 2)
     without_bos = encode([pair()], word_tokenizer("$A"), max_tokens=3)
     assert without_bos[0].sequences[0] == [WAS, GOOD, EOS]
+
+
+def test_a_long_prompt_is_cut_alike_for_all_responses() -> None:
+    (example,) = encode([pair(chosen="very very good")], word_tokenizer(), max_tokens=7)
+    # the longest response has 4 tokens: of the prompt, <bos> and the last two have room
+    assert example.sequences[0] == [BOS, FILM, WAS, VERY, VERY, GOOD, EOS]
+    assert example.sequences[1] == [BOS, FILM, WAS, BAD, EOS]
+    assert example.response_lengths == (4, 2)
 
 
 def test_encode_refuses_what_cannot_work() -> None:

@@ -61,8 +61,9 @@ def encode(
     Args:
         judgements: what to tokenise.
         tokenizer: the base model's.
-        max_tokens: longer sequences lose tokens at the left, behind a leading special token, so
-            that the end, where the score is read, stays; None for no limit.
+        max_tokens: of longer sequences the end stays, where the score is read, and a leading
+            special token: the prompt loses its beginning, as much for each response of a judgement
+            as the longest needs, so that they differ in nothing but themselves; None for no limit.
 
     Returns:
         One example per judgement, in order. A response that was cut off by its budget has no EOS;
@@ -121,18 +122,24 @@ def _example(
     max_tokens: int | None,
     start: int,
 ) -> Example:
-    """Join prompt and responses, and cut what is too long behind the first `start` tokens."""
+    """Join prompt and responses, and cut what is too long behind the first `start` tokens.
+
+    Were each sequence cut for itself, all of a long dialogue would end at the same position, and a
+    model could not tell long responses from short ones; a policy's are never cut like that.
+    """
     stopped = judged.stopped or [True] * len(responses)
     # What is all EOS stays: there has to be a token to read the score at.
     responses = [
         ids if ended or len(ids) == 1 else ids[:-1]
         for ids, ended in zip(responses, stopped, strict=True)
     ]
-    sequences = []
-    for response in responses:
-        ids = [*prompt, *response]
-        if max_tokens is not None and len(ids) > max_tokens:
-            ids = ids[:start] + ids[len(ids) - max_tokens + start :]
-        sequences.append(ids)
-    lengths = tuple(min(len(r), len(s)) for r, s in zip(responses, sequences, strict=True))
+    limit = max_tokens or max(len(prompt) + len(ids) for ids in responses)
+    prompt = _shorten(prompt, max(start, limit - max(map(len, responses))), start)
+    sequences = [_shorten([*prompt, *ids], limit, start) for ids in responses]
+    lengths = tuple(min(len(r), len(s) - start) for r, s in zip(responses, sequences, strict=True))
     return Example(judged, tuple(sequences), lengths)
+
+
+def _shorten(ids: list[int], limit: int, start: int) -> list[int]:
+    """The first `start` tokens and the last ones, `limit` in all."""
+    return ids if len(ids) <= limit else ids[:start] + ids[len(ids) - limit + start :]
