@@ -16,7 +16,9 @@ TEXT_ENVIRONMENTS = {
 """Tasks of writing; id -> what single and vector environment have in common: `<it>Env` and
 `<it>VectorEnv`."""
 
-CONTROL_ENVIRONMENTS: dict[str, str] = {}
+CONTROL_ENVIRONMENTS: dict[str, str] = {
+    "rlhf_gym/Pizza-v0": "rlhf_gym.envs.control.pizza:Pizza",
+}
 """Tasks of acting, in the same form."""
 
 ENVIRONMENTS = TEXT_ENVIRONMENTS | CONTROL_ENVIRONMENTS
