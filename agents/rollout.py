@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rlhf_gym.agents.lm_policy import LMPolicy
 from rlhf_gym.agents.stepping import Info, Step, TextStepper
+from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.sampler import Draw
 from rlhf_gym.rewards.credit import credit_by_token
 
@@ -234,6 +235,7 @@ class _Wave:
         self.just_ended = step.ended & self._unpaid.numpy()
         self._unpaid &= torch.from_numpy(~step.ended)
         for row in np.flatnonzero(self.just_ended).tolist():
+            _check_ended_by_itself(step.infos[row])
             self._endings[row] = step.infos[row]
         return torch.from_numpy(step.writing)[alive]
 
@@ -264,3 +266,15 @@ class _Wave:
         going_on = self._legal & allowed
         legal = torch.where(going_on.any(-1, keepdim=True), going_on, allowed)
         return legal.int().argmax(-1)
+
+
+def _check_ended_by_itself(info: Info) -> None:
+    """Refuse an episode that a wrapper cut off, such as `TimeLimit`: nobody has scored it."""
+    if "token_rewards" not in info:
+        raise InvalidArgument(
+            "env",
+            sorted(info),
+            "a wrapper ended an episode that the environment had not, so its reward is not known",
+            "Leave TimeLimit out and make the environment with max_response_tokens, and "
+            'length_limit="truncate" if that is no end of the task',
+        )
