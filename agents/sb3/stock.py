@@ -78,7 +78,7 @@ class StockAgent:
         for name in self.features.split("."):
             found = getattr(found, name)
         assert isinstance(found, LMFeatures)
-        return cast(PreTrainedModel, found.lm.model)
+        return found.lm.model
 
 
 def _load(path: str) -> Any:

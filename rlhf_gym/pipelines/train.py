@@ -26,6 +26,8 @@ from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
 
 if TYPE_CHECKING:
+    from stable_baselines3.common.callbacks import BaseCallback
+
     from rlhf_gym.agents.lm_algorithm import LMAlgorithm
     from rlhf_gym.agents.sb3.stock import StockAgent
 
@@ -145,7 +147,7 @@ def _train_ours(
         )
     else:
         agent = kind.resume(newest, env, tensorboard_log=str(folder))
-    callbacks = []
+    callbacks: list[BaseCallback] = []
     if config.checkpoint_every:
         callbacks.append(CheckpointCallback(checkpoints, every=config.checkpoint_every))
     agent.learn(

@@ -13,6 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from rlhf_gym.agents.lm_policy import LMPolicy
 from rlhf_gym.agents.registry import AGENTS
 from rlhf_gym.agents.sb3.stock import StockAgent
 from rlhf_gym.core.calibration import mean_interval
@@ -119,7 +120,7 @@ def judged_policy(name: str, agent: BaseAlgorithm) -> Policy:
     """An agent's policy in the form that Exact-v0's judge enumerates."""
     found = AGENTS.load(name)
     if not isinstance(found, StockAgent):
-        return cast(Any, agent.policy).model
+        return cast(LMPolicy, agent.policy).model
     if found.is_greedy:
         return lambda observations: _certain(agent, observations)
     model = found.language_model(agent)
@@ -141,10 +142,8 @@ def _recurrent_logits(agent: BaseAlgorithm, observations: dict[str, Tensor]) -> 
     policy.set_training_mode(False)
     mask, width = observations["attention_mask"], policy.prompt_width
     count, depth = len(mask), int(mask[:, width:].sum(-1).max())
-    states = tuple(
-        torch.zeros(policy.lstm_hidden_state_shape[0], count, policy.lstm_actor.hidden_size)
-        for _ in "hc"
-    )
+    nothing = torch.zeros(policy.lstm_actor.num_layers, count, policy.lstm_actor.hidden_size)
+    states = (nothing, nothing)
     logits = torch.empty(0)
     for length in range(depth + 1):
         seen = mask.clone()
@@ -153,7 +152,7 @@ def _recurrent_logits(agent: BaseAlgorithm, observations: dict[str, Tensor]) -> 
         prefixes = {**observations, "attention_mask": seen}
         distribution, states = policy.get_distribution(prefixes, states, starts)
         logits = distribution.distribution.logits
-    return cast(Tensor, logits)
+    return logits
 
 
 def best_deterministic(judge: ExactJudge, kl_coef: float) -> float:
