@@ -106,7 +106,7 @@ class AttentionPlan(NamedTuple):
         """
         sizes = [parts * self.heads * group.slots for group in self.groups]
         return [
-            some.view(parts, -1, group.width, chunks.shape[-1]).unbind()
+            some.view(parts, self.heads * group.rows, group.width, chunks.shape[-1]).unbind()
             for group, some in zip(self.groups, torch.split(chunks, sizes), strict=True)
         ]
 
