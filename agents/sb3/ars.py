@@ -71,7 +71,7 @@ class Steering(nn.Module):
         return changed
 
 
-class LMARSPolicy(ARSPolicy):  # type: ignore[misc]
+class LMARSPolicy(ARSPolicy):
     """Emits the greedy legal token of a language model whose last hidden state is steered.
 
     The language model is frozen; `parameters()` are those of the steering alone.

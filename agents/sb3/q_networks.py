@@ -174,7 +174,7 @@ class LMQNetwork(QNetwork):
         return values.argmax(-1) if deterministic else self._values.explore(values)
 
 
-class LMQuantileNetwork(QuantileNetwork):  # type: ignore[misc]
+class LMQuantileNetwork(QuantileNetwork):
     """QR-DQN's network: values as in `LMQNetwork`, and around them quantiles that start as one.
 
     SB3 has a weight for every token and quantile, 30 GB of them for GPT-2. Here quantile i of token

@@ -44,7 +44,11 @@ from rlhf_gym.envs.text.masking import ActionMasks
 MOST_TRANSITIONS = 1_000_000
 """SB3's default; short texts would fit in by the billion."""
 
-_Policy = BasePolicy if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    # One of SB3's value-based policies stands behind it in every class that uses it.
+    _Policy = BasePolicy
+else:
+    _Policy = object
 
 
 class TextValues(_Policy):
@@ -134,7 +138,7 @@ class LMQPolicy(TextValues, DQNPolicy):
         return LMQNetwork(values=self._values, **arguments).to(self.device)
 
 
-class LMQuantilePolicy(TextValues, QRDQNPolicy):  # type: ignore[misc]
+class LMQuantilePolicy(TextValues, QRDQNPolicy):
     """For QR-DQN; arguments as `TextValues`."""
 
     def _build(self, lr_schedule: Schedule) -> None:

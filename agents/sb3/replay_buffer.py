@@ -138,7 +138,7 @@ class TextReplayBuffer(DictReplayBuffer):
         self.pos = (at + 1) % self.buffer_size
         self.full |= self.pos == 0
 
-    def _get_samples(
+    def _get_samples(  # type: ignore[override]
         self, batch_inds: NDArray[np.int64], env: VecNormalize | None = None
     ) -> DictReplayBufferSamples:
         """Transitions of some steps, each from a row drawn at random as SB3 draws it."""

@@ -184,8 +184,13 @@ class ExactJudge:
         allowed = []
         for depth, logits in enumerate(self._lm_logits(self._reference)):
             rows = logits.flatten(0, 1).float()
-            shown = {name: ids.numpy() for name, ids in self._observations(depth).items()}
-            written = Written(*shown.values(), self._prompt_width, np.full(len(rows), depth))
+            shown = self._observations(depth)
+            written = Written(
+                ids=shown["input_ids"].numpy(),
+                mask=shown["attention_mask"].numpy(),
+                prompt_width=self._prompt_width,
+                lengths=np.full(len(rows), depth),
+            )
             by_text = torch.from_numpy(self._masks.by_text(written))
             of_rows = self._masks.of_reference(rows, by_text)
             allowed.append(of_rows.reshape(*logits.shape[:2], -1))

@@ -58,6 +58,16 @@ class TokenAutomaton:
         self._longest_to_go = int(finite.max()) if len(finite) else 0
         self._allowed = self._to_go[self._next] < _NEVER
 
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, TokenAutomaton)
+            and np.array_equal(self._next, other._next)
+            and np.array_equal(self._to_go, other._to_go)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._next.shape)
+
     @property
     def vocab_size(self) -> int:
         """Tokens it knows."""

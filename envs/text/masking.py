@@ -104,6 +104,18 @@ class ActionMasks:
         self._way_out = stops if stops.any() else legal
         self._check_beginning()
 
+    def __eq__(self, other: object) -> bool:
+        """SB3 compares what a policy was made with when it loads an agent."""
+        if not isinstance(other, ActionMasks):
+            return NotImplemented
+        mine, theirs = vars(self), vars(other)
+        return all(np.array_equal(mine[name], theirs[name]) for name in _ARRAYS) and all(
+            mine[name] == theirs[name] for name in mine.keys() - _ARRAYS
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.rules, self.max_response_tokens, self.top_k, self.top_p))
+
     @property
     def needs_reference(self) -> bool:
         """True if the reference's next-token logits decide."""
@@ -233,3 +245,6 @@ class ActionMasks:
                     f"max_response_tokens={self.max_response_tokens}",
                     "Raise max_response_tokens, or let the grammar match what the tokenizer writes",
                 )
+
+
+_ARRAYS = {"_always", "_no_stop", "_way_out"}

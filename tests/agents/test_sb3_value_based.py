@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -311,6 +312,20 @@ class TestRandomSearch:
         env = make_sb3_env(make_env(vocabulary=["good", "bad"]))
         actions, _ = searcher(env).predict(env.reset())
         assert set(actions) <= {STOP, 8, 9}
+
+
+def test_a_masked_agent_is_saved_and_connected_again(make_env: Maker, tmp_path: Path) -> None:
+    masks = {"grammar": "(a|b)( good| bad)*", "banned_words": ["good bad"]}
+    env = make_sb3_env(make_env(**masks))
+    agent = learner("DQN", env)
+    agent.save(tmp_path / "agent")
+    kwargs = lm_q_kwargs(make_sb3_env(make_env(**masks)))["policy_kwargs"]
+    again = DQN.load(tmp_path / "agent", env=env, device="cpu", policy_kwargs=kwargs)
+    observation = written(env, 2)
+    assert torch.equal(values(again, observation), values(agent, observation))
+    other = lm_q_kwargs(make_sb3_env(make_env(grammar="a|b")))["policy_kwargs"]
+    with pytest.raises(ValueError, match="policy kwargs"):
+        DQN.load(tmp_path / "agent", env=env, policy_kwargs=other)
 
 
 MAKERS = [lambda env: learner("DQN", env), lambda env: learner("QRDQN", env), searcher]
