@@ -43,6 +43,9 @@ class EnvironmentConfig:
     """How KL is estimated from samples, or exactly; by default the task's own, or k1."""
     kl_placement: Literal["token", "sequence"] | None = None
     """Where the penalty is paid: at each token, or at the last; by default at each token."""
+    kl_mode: Literal["sampled", "soft"] | None = None
+    """sampled: of the policy that sampled, the default; soft: reward + kl_coef * log pi_ref, for
+    agents that have no distribution, such as DQN, or bring its entropy themselves."""
     kl_target: float | None = None
     """Steer the coefficient towards this many nats a response (Ziegler et al. 2019)."""
     max_prompt_tokens: int | None = None
@@ -87,6 +90,7 @@ def _registered_task(config: EnvironmentConfig) -> VectorEnv:
         "kl_coef": kl_controller(config.kl_coef, config.kl_target) if steered else None,
         "kl_estimator": config.kl_estimator,
         "kl_placement": config.kl_placement,
+        "kl_mode": config.kl_mode,
         "max_response_tokens": config.max_response_tokens,
     }
     overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
@@ -127,6 +131,7 @@ def _own_task(config: EnvironmentConfig) -> VectorEnv:
             kl_controller(config.kl_coef, config.kl_target),
             estimator=config.kl_estimator or "k1",
             placement=config.kl_placement or "token",
+            mode=config.kl_mode or "sampled",
         )
     renamed = {config.prompt_column: "prompt"} if config.prompt_column != "prompt" else None
     return TextGenerationVectorEnv(

@@ -12,6 +12,7 @@ from rlhf_gym.core.models import load_causal_lm
 from rlhf_gym.pipelines.curves import read_scalars
 from rlhf_gym.pipelines.environment import EnvironmentConfig
 from rlhf_gym.pipelines.evaluate import EvaluateConfig, evaluate
+from rlhf_gym.pipelines.studies.agent_cells import acts_greedily
 from rlhf_gym.pipelines.train import TrainConfig, parse_settings, train
 
 ENVIRONMENT = EnvironmentConfig(env="rlhf_gym/Exact-v0", num_envs=16)
@@ -38,7 +39,8 @@ def config(folder: Path, agent: str, **changes: object) -> TrainConfig:
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_every_agent_leaves_a_whole_run_folder(agent: str, tmp_path: Path) -> None:
-    result = train(config(tmp_path, agent))
+    environment = replace(ENVIRONMENT, kl_mode="soft" if acts_greedily(agent) else None)
+    result = train(config(tmp_path, agent, environment=environment))
     assert result.timesteps >= 160
     assert json.loads((tmp_path / "config.json").read_text())["agent"] == agent
     assert json.loads((tmp_path / "summary.json").read_text())["timesteps"] == result.timesteps
