@@ -91,6 +91,18 @@ class PPO(TextAlgorithm):
                 "advantages are estimated from values",
                 "Choose 'trunk', 'separate' or a reward model's folder",
             )
+        cuts = self._stepper is not None and any(
+            task.length_limit == "truncate" for task in self._stepper.tasks
+        )
+        if estimates_from_values and cuts:
+            raise InvalidArgument(
+                "length_limit",
+                "truncate",
+                "a cut-off response would go on, and its value at the cut is not estimated here: "
+                "its last token would be credited as if it were the end",
+                'Make the environment with length_limit="terminate", or train it with SB3\'s PPO '
+                "and LMActorCriticPolicy, which bootstraps",
+            )
 
     def compute_advantages(self, batch: RolloutBatch) -> RolloutBatch:
         """Advantages and returns by generalised advantage estimation."""

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
+from rlhf_gym.agents.ppo import PPO
 from rlhf_gym.agents.sb3 import (
     LMActorCriticPolicy,
     lm_policy_kwargs,
@@ -100,6 +101,12 @@ def test_truncation_that_nobody_would_bootstrap_is_refused(make_env: Maker) -> N
     foreign.venv.behind = env.venv
     with pytest.raises(InvalidArgument, match=r"length_limit='truncate'.*TimeLimit.truncated"):
         lm_policy_kwargs(foreign)
+
+
+def test_our_ppo_refuses_what_it_does_not_bootstrap(make_env: Maker) -> None:
+    env = make_env(length_limit="truncate")
+    with pytest.raises(InvalidArgument, match=r"length_limit='truncate'.*bootstraps"):
+        PPO("LMPolicy", env, device="cpu")
 
 
 class _NotKnown(VecEnv):
