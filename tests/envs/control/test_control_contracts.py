@@ -179,8 +179,10 @@ def test_pictures_and_texts(env_id: str, kwargs: dict) -> None:
         env.reset(seed=0)
     first = pictures.render(), texts.render()
     for action in some_actions(pictures.action_space, 4):
-        pictures.step(action)
+        _, _, terminated, truncated, _ = pictures.step(action)
         texts.step(action)
+        if terminated or truncated:  # Go, by an illegal move
+            break
     last = pictures.render(), texts.render()
     for picture in (first[0], last[0]):
         assert picture.dtype == np.uint8
