@@ -15,8 +15,8 @@ from rlhf_gym.envs.text.regular import character_table
 
 ALPHABET = "ab1 _]-"
 ATOMS = [
-    "a", "b", "1", ".", "[ab]", "[^a]", "\\d", "\\w", "\\s", "\\W", "[a-b1]", "[]a]", "[^]a]", "[a-]",
-    "[\\d_]", "\\]",
+    "a", "b", "1", ".", "[ab]", "[^a]", "\\d", "\\w", "\\s", "\\W", "[a-b1]", "[]a]", "[^]a]",
+    "[a-]", "[\\d_]", "\\]",
 ]  # fmt: skip
 QUANTIFIERS = ["*", "+", "?", "{2}", "{1,2}", "{,2}", "{1,}", "{0}"]
 
