@@ -18,6 +18,7 @@ TEXT_ENVIRONMENTS = {
 
 CONTROL_ENVIRONMENTS: dict[str, str] = {
     "rlhf_gym/Pizza-v0": "rlhf_gym.envs.control.pizza:Pizza",
+    "rlhf_gym/Navigation-v0": "rlhf_gym.envs.control.navigation:Navigation",
     "rlhf_gym/Recommender-v0": "rlhf_gym.envs.control.recommender:Recommender",
     "rlhf_gym/Tutor-v0": "rlhf_gym.envs.control.tutor:Tutor",
     "rlhf_gym/Go-v0": "rlhf_gym.envs.control.go:Go",
