@@ -50,7 +50,14 @@ class CachedPrediction:
         self._batches: list[_Batch] = []
         self._weights: tuple[int, ...] = ()
 
-    def draw(self, model: nn.Module, ids: Tensor, mask: Tensor, deterministic: bool) -> Draw:
+    def draw(
+        self,
+        model: nn.Module,
+        ids: Tensor,
+        mask: Tensor,
+        deterministic: bool,
+        allowed: Tensor | None = None,
+    ) -> Draw:
         """Choose the next token of every row.
 
         Args:
@@ -58,8 +65,9 @@ class CachedPrediction:
             ids: observations, shape (rows, width).
             mask: True at real tokens, shape (rows, width).
             deterministic: take the most probable token.
+            allowed: True where an action is allowed, shape (rows, vocab); None allows all.
         """
-        return self.sampler_at(model, ids, mask).draw(deterministic=deterministic)
+        return self.sampler_at(model, ids, mask).draw(allowed, deterministic)
 
     def sampler_at(self, model: nn.Module, ids: Tensor, mask: Tensor) -> Sampler:
         """A sampler whose rows stand at these observations; arguments as in `draw`."""

@@ -27,6 +27,7 @@ from rlhf_gym.agents.optimizers import make_optimizer
 from rlhf_gym.agents.stepping import TextStepper, make_stepper
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
+from rlhf_gym.envs.text.observed_masks import ObservedMasks
 
 
 class LMAlgorithm(BaseAlgorithm):
@@ -136,7 +137,7 @@ class LMAlgorithm(BaseAlgorithm):
             )
             self._policy_parameters = self.policy.constructor_parameters()
         if self.env is not None:
-            self.policy.channel = self.stepper.tasks[0].channel
+            self._connect_policy()
         self.policy = self.policy.to(self.device)
         self.policy.optimizer = make_optimizer(
             self.config.optimizer,
@@ -145,6 +146,12 @@ class LMAlgorithm(BaseAlgorithm):
             eps=self.config.adam_eps,
         )
         self._trained = [p for p in self.policy.parameters() if p.requires_grad]
+
+    def _connect_policy(self) -> None:
+        """Let `predict` write to the environment's channel and obey its action masks."""
+        task = self.stepper.tasks[0]
+        self.policy.channel = task.channel
+        self.policy.masks = ObservedMasks(task.masks, task.reference, task.prompt_width)
 
     def _check_environment(self) -> None:
         """Refuse what would only fail, or mislead, after the first rollout."""

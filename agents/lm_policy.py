@@ -29,6 +29,7 @@ from rlhf_gym.core.decoding.parts import logit_transform, take_apart
 from rlhf_gym.core.reward_head import reward_mean
 from rlhf_gym.core.sampler import Sampler
 from rlhf_gym.core.tokens import TokenRules
+from rlhf_gym.envs.text.observed_masks import ObservedMasks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,6 +71,10 @@ class LMPolicy(BasePolicy):
         backend: how tokens are decoded, see `rlhf_gym.core.decoding.make_decoder`.
         channel: where `predict` writes its log-probabilities.
         seed: of the sampling in `predict` and of fresh adapters.
+
+    Attributes:
+        masks: which tokens `predict` may choose; the agent takes them from its environment, and a
+            policy without an environment knows of none but PAD and banned tokens.
     """
 
     extra_kwargs: ClassVar[tuple[str, ...]] = ()
@@ -99,6 +104,7 @@ class LMPolicy(BasePolicy):
         self.freeze = freeze
         self.backend: Backend = backend
         self.channel = channel
+        self.masks: ObservedMasks | None = None
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -227,7 +233,8 @@ class LMPolicy(BasePolicy):
         """Next tokens for a batch of observations; what was sampled is written to the channel."""
         ids = cast(dict[str, Tensor], observation)["input_ids"].long()
         mask = cast(dict[str, Tensor], observation)["attention_mask"].bool()
-        draw = self._prediction.draw(self.model, ids, mask, deterministic)
+        allowed = None if self.masks is None else self.masks.allowed(ids, mask)
+        draw = self._prediction.draw(self.model, ids, mask, deterministic, allowed)
         if self.channel is not None:
             self.channel.write(draw.tokens, draw.log_probs, draw.log_distribution)
         return draw.tokens

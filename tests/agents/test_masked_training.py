@@ -78,3 +78,17 @@ def test_after_updates_it_stays_within_the_mask_and_its_kl_is_finite(agent: PPO)
         tokens = batch.input_ids[:, agent.policy.prompt_width :]
         allowed = batch.action_masks.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
         assert allowed[batch.mask].all()
+
+
+def test_predict_never_leaves_the_mask(agent: PPO) -> None:
+    """Not during a rollout: an evaluation, where nobody hands over the masks."""
+    env = agent.stepper.tasks[0]
+    observation, _ = env.reset(seed=1)
+    agent.policy.generator.manual_seed(0)
+    for _ in range(20):
+        allowed = env.action_masks()
+        greedy, _ = agent.predict(observation, deterministic=True)
+        assert allowed[np.arange(env.num_envs), greedy].all()
+        actions, _ = agent.predict(observation, deterministic=False)
+        assert allowed[np.arange(env.num_envs), actions].all()
+        observation, *_ = env.step(actions)
