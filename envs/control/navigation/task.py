@@ -85,7 +85,7 @@ class NavigationDynamics(Dynamics[Hall]):
         features[:, 9:11] = _bearing(state.goal - state.robot, ahead)
         features[:, 11:17] = _seen(state.things[:, PILLARS] - state.robot[:, None], ahead)
         features[:, 17:23] = _seen(state.things[:, PUDDLES] - state.robot[:, None], ahead)
-        features[:, 23:25] = _turned(state.things[:, VASE] - state.robot, ahead) / SIDE
+        features[:, 23:25] = _near(_turned(state.things[:, VASE] - state.robot, ahead))
         features[:, 25] = state.vase_stands
         features[:, 26:38] = _seen(state.people - state.robot[:, None], ahead, state.velocities)
         return features
@@ -119,6 +119,12 @@ def _turned(vectors: FloatArray, ahead: FloatArray) -> FloatArray:
     return np.stack([x, y], axis=-1)
 
 
+def _near(offsets: FloatArray) -> FloatArray:
+    """Offsets in metres, shape (..., 2), over 1 + their length: what is near is told apart best."""
+    length = np.sqrt(np.square(offsets).sum(axis=-1, keepdims=True))
+    return np.asarray(offsets / (1.0 + length))
+
+
 def _bearing(vectors: FloatArray, ahead: FloatArray) -> FloatArray:
     """Cosine and sine of the direction of vectors, shape (n, 2), for the robot."""
     length = np.maximum(np.sqrt(np.square(vectors).sum(axis=-1)), 1e-6)
@@ -133,7 +139,7 @@ def _seen(
     By distance: what a network learns about the nearest then holds for whichever that is.
     """
     order = np.argsort(np.square(offsets).sum(axis=-1), axis=-1, kind="stable")[..., None]
-    nearest = _turned(np.take_along_axis(offsets, order, axis=1), ahead[:, None]) / SIDE
+    nearest = _near(_turned(np.take_along_axis(offsets, order, axis=1), ahead[:, None]))
     if velocities is not None:
         moving = _turned(np.take_along_axis(velocities, order, axis=1), ahead[:, None])
         nearest = np.concatenate([nearest, moving], axis=-1)
@@ -154,10 +160,11 @@ class NavigationVectorEnv(ControlVectorEnv[Hall]):
     to 1.2 m/s) and steering (2 rad/s at 1, to the left). A step is a quarter of a second.
 
     ## Observation Space
-    `Box(-2, 2, (38,), float32)`, lengths / 8 m. 0 speed / 1.2; 1:3 last action; 3 arrived;
-    4:6 position; 6:8 heading as a unit vector; 8 distance to the goal; 9:11 its direction; then in
-    the robot's frame (x ahead, y to the left), nearest first: 11:17 three pillars; 17:23 three
-    puddles; 23:26 the vase, and whether it stands; 26:38 three people with their velocities in m/s.
+    `Box(-2, 2, (38,), float32)`. 0 speed / 1.2; 1:3 last action; 3 arrived; 4:6 position / 8 m;
+    6:8 heading as a unit vector; 8 distance to the goal / 8 m. Then in the robot's frame, x ahead,
+    y to the left: 9:11 the goal's direction; and, nearest first, offsets in metres / (1 + their
+    length): 11:17 three pillars; 17:23 three puddles; 23:26 the vase, and whether it stands; 26:38
+    three people, each with her velocity in m/s.
 
     ## Starting State
     The robot on the left, the goal on the right of a hall of 8 m x 8 m, things between them.
