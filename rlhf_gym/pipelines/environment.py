@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rlhf_gym.rewards.controllers import KLController
 
 
+Ends = Literal["apart", "together"]
+
+
 @dataclass(frozen=True)
 class EnvironmentConfig:
     """Which task to train on."""
@@ -75,14 +78,20 @@ class EnvironmentConfig:
             )
 
 
-def make_environment(config: EnvironmentConfig) -> VectorEnv:
-    """The vector environment that the flags describe."""
+def make_environment(config: EnvironmentConfig, *, ends: Ends | None = None) -> VectorEnv:
+    """The vector environment that the flags describe.
+
+    Args:
+        config: the flags.
+        ends: how its episodes end, see `TextGenerationVectorEnv`; None leaves it to the task.
+    """
     import rlhf_gym  # noqa: F401  registers the tasks
 
-    return _own_task(config) if config.model is not None else _registered_task(config)
+    make = _own_task if config.model is not None else _registered_task
+    return make(config, {} if ends is None else {"ends": ends})
 
 
-def _registered_task(config: EnvironmentConfig) -> VectorEnv:
+def _registered_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:
     from gymnasium.error import Error as GymnasiumError
 
     steered = config.kl_coef is not None or config.kl_target is not None
@@ -93,7 +102,7 @@ def _registered_task(config: EnvironmentConfig) -> VectorEnv:
         "kl_mode": config.kl_mode,
         "max_response_tokens": config.max_response_tokens,
     }
-    overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    overrides = {**settings, **{key: value for key, value in given.items() if value is not None}}
     if config.reward is not None:
         overrides["reward"] = load_reward(config.reward, "reward")
     if config.gold is not None:
@@ -108,7 +117,7 @@ def _registered_task(config: EnvironmentConfig) -> VectorEnv:
         ) from error
 
 
-def _own_task(config: EnvironmentConfig) -> VectorEnv:
+def _own_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:
     from rlhf_gym.core.data import read_records
     from rlhf_gym.core.supervised.language_model import load_for_training
     from rlhf_gym.envs.text import TextGenerationVectorEnv
@@ -144,6 +153,7 @@ def _own_task(config: EnvironmentConfig) -> VectorEnv:
         max_prompt_tokens=config.max_prompt_tokens,
         max_response_tokens=config.max_response_tokens or 32,
         temperature=config.temperature,
+        **settings,
     )
 
 

@@ -115,13 +115,14 @@ def train(config: TrainConfig) -> TrainResult:
     folder = Path(config.output)
     check_writable(folder)
     agent = AGENTS.load(config.agent)
-    env = make_environment(config.environment)
+    is_ours = isinstance(agent, type) and issubclass(agent, LMAlgorithm)
+    # Ours collect whole batches, which are scored in one pass if they end together.
+    env = make_environment(config.environment, ends="together" if is_ours else None)
     if env.unwrapped.reward is None:  # type: ignore[attr-defined]
         raise InvalidArgument(
             "reward", None, "there is nothing to learn from", "Add --reward DIRECTORY or function"
         )
     write_json(folder / "config.json", asdict(config))
-    is_ours = isinstance(agent, type) and issubclass(agent, LMAlgorithm)
     result = (_train_ours if is_ours else _train_stock)(agent, config, env, folder)
     write_json(folder / "summary.json", asdict(result))
     return result
