@@ -77,7 +77,7 @@ def main(config: BenchControl) -> None:
     """Measure, and show a table."""
     register_all()
     table = Table(title=f"Environment steps per second, {config.num_envs} environments")
-    for column in ("task", "single", "native vector", "SyncVectorEnv", "native / Sync"):
+    for column in ("task", "single", "vector", "SyncVectorEnv", "ratio"):
         table.add_column(column, justify="left" if column == "task" else "right", no_wrap=True)
     for env_id in config.tasks:
         speed = measure(env_id, config)
