@@ -31,11 +31,15 @@ class Caption(NamedTuple):
     """the agent's, in points"""
     komi: float
     is_over: bool
+    is_forfeited: bool
+    """the agent has lost by an illegal move"""
     max_plies: int
 
     @property
     def standing(self) -> str:
         """Who leads, or has won, and by how much."""
+        if self.is_forfeited:
+            return f"{'White' if self.agent_is_white else 'Black'} forfeits"
         if self.lead == 0:
             return "draw" if self.is_over else "even"
         ahead_is_white = self.agent_is_white == (self.lead > 0)

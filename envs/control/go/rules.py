@@ -40,6 +40,7 @@ class GoState(Boards):
         legal: where the agent may play, shape (n, points).
         last: the last move of each player, `points` a pass, `NO_MOVE` none; shape (n, 2).
         prisoners: stones each player has captured, shape (n, 2).
+        forfeited: the agent has lost by an illegal move, shape (n,).
     """
 
     white: BoolArray
@@ -47,6 +48,7 @@ class GoState(Boards):
     legal: BoolArray
     last: Ints
     prisoners: Ints
+    forfeited: BoolArray
 
 
 class GoDynamics(Dynamics[GoState]):
@@ -102,6 +104,7 @@ class GoDynamics(Dynamics[GoState]):
             legal=np.ones((n, points), dtype=np.bool_),
             last=np.full((n, 2), NO_MOVE),
             prisoners=np.zeros((n, 2), dtype=np.int64),
+            forfeited=np.zeros(n, dtype=np.bool_),
         )
         if self.colour == "random":
             state.white = draws.bernoulli(0.5)
@@ -116,14 +119,13 @@ class GoDynamics(Dynamics[GoState]):
         refused = ~self.action_masks(state)[state.indices, actions]
         moves = np.where(refused, points, actions)
         opinion = self._move(state, moves)
-        forfeited = refused & (self.illegal_move == "lose")
-        over = forfeited | self._is_over(state)
-        self._answer(state, ~over, draws)
-        over |= self._is_over(state)
+        state.forfeited |= refused & (self.illegal_move == "lose")
+        self._answer(state, ~self._is_over(state), draws)
+        over = self._is_over(state)
         state.legal[:] = state.legal_points(OWN)
 
         lead = self.lead(state)
-        result = np.where(forfeited, -1.0, np.sign(lead)) * over
+        result = np.where(state.forfeited, -1.0, np.sign(lead)) * over
         return Outcome(
             reward=result,
             gold_reward=result + SHAPE_WEIGHT * opinion,
@@ -192,7 +194,8 @@ class GoDynamics(Dynamics[GoState]):
         state.last[rows, player] = moves[rows]
 
     def _is_over(self, state: GoState) -> BoolArray:
-        return (state.passes >= 2) | (state.plies >= self.max_plies)
+        by_rule = (state.passes >= 2) | (state.plies >= self.max_plies)
+        return by_rule | state.forfeited
 
     def _caption(self, state: GoState) -> picture.Caption:
         return picture.Caption(
@@ -200,6 +203,7 @@ class GoDynamics(Dynamics[GoState]):
             lead=float(self.lead(state)[0]),
             komi=self.komi,
             is_over=bool(self._is_over(state)[0]),
+            is_forfeited=bool(state.forfeited[0]),
             max_plies=self.max_plies,
         )
 

@@ -30,9 +30,9 @@ class GoVectorEnv(ControlVectorEnv[GoState]):
 
     ## Observation Space
     `Box(0, 1, (4 * size * size + 3,), float32)`. Four planes, of size x size each once reshaped:
-    the agent's stones, the opponent's, the points the agent may play (superko included, so that
-    history is not needed), stones of groups in atari. Then: the agent is White, the opponent has
-    just passed, share of the move limit that is used up.
+    the agent's stones, the opponent's, the points the agent may play (all that earlier positions
+    decide, by superko, is among these), stones of groups in atari. Then: the agent is White, the
+    opponent has just passed, share of the move limit that is used up.
 
     ## Starting State
     An empty board. If the agent is White, the opponent has made the first move.

@@ -65,6 +65,7 @@ def test_an_illegal_move_loses() -> None:
     env.step(12)
     _, reward, terminated, _, info = env.step(12)
     assert (reward, terminated, info["illegal_move"]) == (-1.0, True, True)
+    assert "Black forfeits" in env.vector_env.dynamics.text(env.vector_env.state)
 
 
 def test_or_counts_as_a_pass() -> None:
