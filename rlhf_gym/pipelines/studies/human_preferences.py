@@ -106,7 +106,7 @@ def pretrain_config(fold: Fold, seed: int) -> PretrainConfig:
         size=SIZE,
         vocab_size=VOCAB_SIZE,
         context=CONTEXT,
-        max_steps=300,  # half a pass: twice as much moved nothing in the reward model
+        max_steps=300,  # half a pass, for time
         batch_size=16,
         learning_rate=3e-3,
         samples=8,
