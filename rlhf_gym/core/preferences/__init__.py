@@ -1,0 +1,54 @@
+"""Learning a reward for control from comparisons of segments; no environments, no agents in here.
+
+Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlhf_gym.core.preferences.comparisons import Comparisons
+    from rlhf_gym.core.preferences.encoding import Encoding
+    from rlhf_gym.core.preferences.fit import FitConfig, FitReport, fit_ensemble
+    from rlhf_gym.core.preferences.reward_net import RewardEnsemble
+    from rlhf_gym.core.preferences.schedule import LabelSchedule
+    from rlhf_gym.core.preferences.segments import SegmentBatch, SegmentReplay
+    from rlhf_gym.core.preferences.selection import Selection
+
+_MODULES = {
+    "Comparisons": "comparisons",
+    "Encoding": "encoding",
+    "FitConfig": "fit",
+    "FitReport": "fit",
+    "LabelSchedule": "schedule",
+    "RewardEnsemble": "reward_net",
+    "SegmentBatch": "segments",
+    "SegmentReplay": "segments",
+    "Selection": "selection",
+    "fit_ensemble": "fit",
+}
+
+__all__ = [
+    "Comparisons",
+    "Encoding",
+    "FitConfig",
+    "FitReport",
+    "LabelSchedule",
+    "RewardEnsemble",
+    "SegmentBatch",
+    "SegmentReplay",
+    "Selection",
+    "fit_ensemble",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"rlhf_gym.core.preferences.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,262 @@
+"""The learned reward: an ensemble of small networks, evaluated as one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint
+from rlhf_gym.core.preferences.encoding import Encoding
+
+HIDDEN = (64, 64)
+"""Christiano et al. (2017), appendix A.1: two hidden layers of 64."""
+CHUNK = 8192
+"""Transitions of a forward pass without gradients; images count as 32 each."""
+
+
+class StackedLinear(nn.Module):
+    """A linear layer of every member of an ensemble, in one batched product.
+
+    Args:
+        members: how many layers.
+        inputs: their width.
+        outputs: numbers each gives.
+        generator: of their beginnings, those of `torch.nn.Linear`.
+    """
+
+    def __init__(self, members: int, inputs: int, outputs: int, generator: torch.Generator) -> None:
+        super().__init__()
+        bound = 1.0 / math.sqrt(inputs)
+        self.weight = nn.Parameter(_uniform((members, inputs, outputs), bound, generator))
+        self.bias = nn.Parameter(_uniform((members, 1, outputs), bound, generator))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Shape (members, n, inputs) to (members, n, outputs)."""
+        return torch.baddbmm(self.bias, inputs, self.weight)
+
+
+class StackedEyes(nn.Module):
+    """Convolutions of every member of an ensemble, as groups of one convolution.
+
+    Args:
+        members: how many networks.
+        channels: of the images.
+        generator: of their beginnings, those of `torch.nn.Conv2d`.
+
+    Source: Christiano et al. (2017), appendix A.2: kernels of 7, 5, 3, 3 pixels, strides 3, 2, 1, 1,
+    16 channels, leaky ReLU. Here without dropout and batch normalisation, and averaged to 4 x 4.
+    """
+
+    SHAPES = ((7, 3), (5, 2), (3, 1), (3, 1))
+    CHANNELS = 16
+    FEATURES = CHANNELS * 16
+
+    def __init__(self, members: int, channels: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.members = members
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for size, _ in self.SHAPES:
+            bound = 1.0 / math.sqrt(channels * size * size)
+            shape = (members, self.CHANNELS, channels, size, size)
+            self.weights.append(nn.Parameter(_uniform(shape, bound, generator)))
+            self.biases.append(nn.Parameter(_uniform(shape[:2], bound, generator)))
+            channels = self.CHANNELS
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (n, channels, height, width) to (members, n, features)."""
+        seen = images
+        for place, (_, stride) in enumerate(self.SHAPES):
+            weight, bias = self.weights[place].flatten(0, 1), self.biases[place].flatten()
+            # All members look at the same image; from then on each at its own channels.
+            groups = 1 if place == 0 else self.members
+            seen = functional.leaky_relu(
+                functional.conv2d(seen, weight, bias, stride=stride, groups=groups)
+            )
+        pooled = functional.adaptive_avg_pool2d(seen, 4)
+        return pooled.reshape(len(images), self.members, self.FEATURES).transpose(0, 1)
+
+
+class RewardEnsemble(nn.Module):
+    """Reward networks that differ in their beginnings and in the answers they saw.
+
+    Each is an MLP over observation and action, for pixels behind convolutions. Parameters are
+    stacked along a first axis, the member, and all members are evaluated in one batched
+    computation.
+
+    What an agent is paid is the mean of the members, each shifted and scaled to mean 0 and standard
+    deviation 1 on the transitions `normalise` was given (Christiano et al. 2017, section 2.2.1).
+    Comparisons of segments of equal length say nothing of the shift; in tasks whose episodes end
+    early, remember that a mean of 0 is a choice.
+
+    Args:
+        encoding: of the environment's spaces.
+        members: how many networks; disagreement needs two or more.
+        hidden: widths of their hidden layers.
+        seed: of their beginnings.
+
+    Attributes:
+        mean: of each member's rewards, shape (members,).
+        std: of each member's rewards, shape (members,).
+        l2: each member's weight of the l2 penalty, which `fit` moves; 0 before, shape (members,).
+
+    Raises:
+        InvalidArgument: no members, no width.
+    """
+
+    mean: Tensor
+    std: Tensor
+    l2: Tensor
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        members: int = 3,
+        hidden: Sequence[int] = HIDDEN,
+        *,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if members < 1:
+            raise InvalidArgument("members", members, "no network", "Give 1 or more")
+        if any(width < 1 for width in hidden):
+            raise InvalidArgument("hidden", hidden, "a layer without units", "Give 1 or more each")
+        self.encoding = encoding
+        self.members = members
+        self.hidden = tuple(hidden)
+        generator = torch.Generator().manual_seed(seed)
+        self.eyes: StackedEyes | None = None
+        seen = encoding.observation_features
+        if encoding.is_image:
+            self.eyes = StackedEyes(members, encoding.channels, generator)
+            seen = StackedEyes.FEATURES
+        widths = [seen + encoding.action_features, *hidden, 1]
+        self.layers = nn.ModuleList(
+            StackedLinear(members, inputs, outputs, generator)
+            for inputs, outputs in pairwise(widths)
+        )
+        self.register_buffer("mean", torch.zeros(members))
+        self.register_buffer("std", torch.ones(members))
+        self.register_buffer("l2", torch.zeros(members))
+
+    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Rewards of every member as it gives them, shape (members, n).
+
+        Args:
+            observations: from `Encoding.tensors`, shape (n, ...).
+            actions: from `Encoding.tensors`, shape (n, features).
+        """
+        if self.eyes is None:
+            inputs = torch.cat([observations, actions], -1).expand(self.members, -1, -1)
+        else:
+            shown = actions.expand(self.members, -1, -1)
+            inputs = torch.cat([self.eyes(observations), shown], -1)
+        for layer in self.layers[:-1]:
+            inputs = functional.leaky_relu(layer(inputs))
+        rewards: Tensor = self.layers[-1](inputs)
+        return rewards.squeeze(-1)
+
+    def returns(self, observations: NDArray[Any], actions: NDArray[Any]) -> Tensor:
+        """Sums of the members' rewards over segments, with gradients, shape (members, n).
+
+        Args:
+            observations: n segments of k steps, as `Encoding` keeps them, shape (n, k, ...).
+            actions: of the same, shape (n, k, ...).
+        """
+        count, steps = actions.shape[:2]
+        rewards = self(
+            *self.encoding.tensors(
+                observations.reshape(count * steps, *self.encoding.observation_shape),
+                actions.reshape(count * steps, *self.encoding.action_shape),
+            )
+        )
+        total: Tensor = rewards.reshape(self.members, count, steps).sum(-1)
+        return total
+
+    @torch.no_grad()
+    def judge(self, observations: NDArray[Any], actions: NDArray[Any]) -> Tensor:
+        """Rewards of every member as it gives them, without gradients, in chunks.
+
+        Args:
+            observations: as `Encoding` keeps them, shape (n, ...).
+            actions: of the same, shape (n, ...).
+
+        Returns:
+            Shape (members, n).
+        """
+        step = CHUNK // 32 if self.encoding.is_image else CHUNK
+        chunks = [
+            self(*self.encoding.tensors(observations[i : i + step], actions[i : i + step]))
+            for i in range(0, len(actions), step)
+        ]
+        return torch.cat(chunks, 1) if chunks else torch.zeros(self.members, 0)
+
+    def rewards(self, observations: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float64]:
+        """What an agent is paid: the mean of the normalised members, shape (n,).
+
+        Args:
+            observations: as `Encoding` keeps them, shape (n, ...).
+            actions: of the same, shape (n, ...).
+        """
+        normalised = (self.judge(observations, actions) - self.mean[:, None]) / self.std[:, None]
+        paid: NDArray[np.float64] = normalised.mean(0).double().numpy()
+        return paid
+
+    def normalise(self, observations: NDArray[Any], actions: NDArray[Any]) -> None:
+        """Make mean 0 and deviation 1 of each member's rewards for these transitions.
+
+        Args:
+            observations: as `Encoding` keeps them, shape (n, ...).
+            actions: of the same, shape (n, ...).
+        """
+        rewards = self.judge(observations, actions)
+        self.mean.copy_(rewards.mean(1))
+        # A member that gives one reward for all is left at its scale, not blown up.
+        std = rewards.std(1, correction=0)
+        self.std.copy_(torch.where(std > 1e-6, std, 1.0))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write it to one safetensors file."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape = json.dumps({"members": self.members, "hidden": self.hidden})
+        save_file(self.state_dict(), path, metadata={"ensemble": shape})
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], encoding: Encoding) -> RewardEnsemble:
+        """Read what `save` wrote.
+
+        Raises:
+            InvalidCheckpoint: no such file, damaged, another file, or of other spaces.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                shape = json.loads((file.metadata() or {})["ensemble"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            ensemble = cls(encoding, shape["members"], shape["hidden"])
+            ensemble.load_state_dict(tensors)
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise InvalidCheckpoint(
+                "path",
+                str(path),
+                f"not a reward ensemble of this task ({error})",
+                "Give the file that `save` wrote for the same environment",
+            ) from error
+        return ensemble
+
+
+def _uniform(shape: Sequence[int], bound: float, generator: torch.Generator) -> Tensor:
+    return torch.empty(*shape).uniform_(-bound, bound, generator=generator)
