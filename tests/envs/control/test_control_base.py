@@ -211,6 +211,7 @@ def test_a_resumed_run_is_the_same_run(mode) -> None:
     state = pickle.loads(pickle.dumps(env.state_dict()))
     resumed = WalkVectorEnv(num_envs=8, autoreset_mode=mode)
     resumed.load_state_dict(state)
+    assert resumed.np_random_seed == env.np_random_seed == 3
     for row in actions[7:]:
         there, here = env.step(row), resumed.step(row)
         for old, new in zip(there[:4], here[:4], strict=True):
