@@ -173,7 +173,7 @@ class _Fit:
 
     def _pass(self) -> None:
         order = torch.randperm(len(self.data.items), generator=self.generator)
-        for rows in order.split(self.config.batch_size):
+        for rows in torch.split(order, self.config.batch_size):
             weighted = self.data.weights[:, rows] * self._log_likelihood(rows)
             squares = sum(
                 values.flatten(1).square().sum(1) for values in self.ensemble.parameters()
@@ -190,7 +190,7 @@ class _Fit:
         items = self.data.items[rows].clamp_min(0)
         flat = items.flatten().numpy()
         returns = self.ensemble.returns(self.data.observations[flat], self.data.actions[flat])
-        return returns.unflatten(1, items.shape)
+        return returns.reshape(self.ensemble.members, *items.shape)
 
     def _log_likelihood(self, rows: Tensor) -> Tensor:
         """Of the answers, under each member, nats, shape (members, rows)."""
@@ -211,7 +211,7 @@ class _Fit:
         A member that sees everything has nothing but that to go by.
         """
         every = torch.arange(len(self.data.items))
-        parts = [self._log_likelihood(rows) for rows in every.split(512)]
+        parts = [self._log_likelihood(rows) for rows in torch.split(every, 512)]
         surprise = -torch.cat(parts, 1)
         weights, unseen = self.data.weights, (self.data.weights == 0).float()
         seen_loss = (weights * surprise).sum(1) / weights.sum(1)
@@ -245,7 +245,7 @@ class _Fit:
         # The first of a longer ranking against the second stands for it.
         asked = self.data.preference != 0.5
         every = torch.arange(len(items))
-        returns = torch.cat([self._returns(rows)[..., :2] for rows in every.split(512)], 1)
+        returns = torch.cat([self._returns(rows)[..., :2] for rows in torch.split(every, 512)], 1)
         ahead = torch.sigmoid(returns[..., 0] - returns[..., 1])
         right = _right(ahead.mean(0))[asked]
         unknown = (weights == 0).float()

@@ -56,7 +56,7 @@ class StackedEyes(nn.Module):
         channels: of the images.
         generator: of their beginnings, those of `torch.nn.Conv2d`.
 
-    Source: Christiano et al. (2017), appendix A.2: kernels of 7, 5, 3, 3 pixels, strides 3, 2, 1, 1,
+    Source: Christiano et al. (2017), appendix A.2: kernels of 7, 5, 3, 3, strides 3, 2, 1, 1,
     16 channels, leaky ReLU. Here without dropout and batch normalisation, and averaged to 4 x 4.
     """
 

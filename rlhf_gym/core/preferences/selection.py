@@ -49,7 +49,8 @@ def entropy(probabilities: Tensor) -> Tensor:
         Nats, from 0 to log 2, shape (pairs,).
     """
     first = probabilities.mean(0)
-    return torch.special.entr(first) + torch.special.entr(1 - first)
+    nats: Tensor = torch.special.entr(first) + torch.special.entr(1 - first)
+    return nats
 
 
 def k_center(points: Tensor, count: int, centres: Tensor | None = None) -> Tensor:
