@@ -15,7 +15,7 @@ Rate = Literal["uniform", "hyperbolic", "decreasing", "increasing"]
 class LabelSchedule:
     """A share of the labels before training, the rest while it goes on.
 
-    With x = t / T, the share of the training that is over, labels are asked for at a rate of
+    With x the share of the asking time that is over, labels are asked for at a rate of
 
     - uniform: 1
     - hyperbolic: h / (x + h), early labels matter most since the rest rests on them
@@ -34,7 +34,10 @@ class LabelSchedule:
     rate: Rate = "hyperbolic"
     """How the rest is spread over training."""
     half: float = 0.25
-    """h: when the hyperbolic rate is half of what it was at the start, as a share of training."""
+    """h: when the hyperbolic rate is half of what it was at the start, as a share of the time."""
+    until: float = 0.8
+    """Share of the training after which nothing is asked any more; what is learned last should
+    still be acted on."""
 
     def __post_init__(self) -> None:
         for field, fits, expected in (
@@ -42,6 +45,7 @@ class LabelSchedule:
             ("initial", 0 <= self.initial <= 1, "a share from 0 to 1"),
             ("rate", self.rate in get_args(Rate), f"one of {', '.join(get_args(Rate))}"),
             ("half", 0 < self.half < math.inf, "a number above 0"),
+            ("until", 0 < self.until <= 1, "a share above 0"),
         ):
             if not fits:
                 raise InvalidArgument(
@@ -54,7 +58,7 @@ class LabelSchedule:
         Args:
             progress: share of the training that is over; outside [0, 1] the nearer end counts.
         """
-        x = min(max(progress, 0.0), 1.0)
+        x = min(max(progress / self.until, 0.0), 1.0)
         # Integral of the rate from 0 to x over that from 0 to 1.
         share = {
             "uniform": x,

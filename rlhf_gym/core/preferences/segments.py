@@ -90,11 +90,31 @@ class SegmentReplay:
         ended: NDArray[np.bool_],
         frames: NDArray[np.uint8] | None = None,
     ) -> None:
+        """Keep one step of every row: `add_encoded` of raw observations and actions.
+
+        Args:
+            observations: a batch of the observation space.
+            actions: a batch of the action space.
+            gold: see there.
+            ended: see there.
+            frames: see there.
+        """
+        kept = self.encoding.observations(observations), self.encoding.actions(actions)
+        self.add_encoded(*kept, gold, ended, frames)
+
+    def add_encoded(
+        self,
+        observations: NDArray[Any],
+        actions: NDArray[Any],
+        gold: Floats,
+        ended: NDArray[np.bool_],
+        frames: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Keep one step of every row.
 
         Args:
-            observations: what was seen before the step, a batch of the observation space.
-            actions: what was done, a batch of the action space.
+            observations: what was seen before the step, as `Encoding` keeps it, shape (rows, ...).
+            actions: what was done, as `Encoding` keeps it, shape (rows, ...).
             gold: the judge's reward of the step, shape (rows,).
             ended: the step was its episode's last, shape (rows,).
             frames: what the step looked like, shape (rows, height, width, 3), always or never.
@@ -102,15 +122,15 @@ class SegmentReplay:
         Raises:
             InvalidData: numbers that are not finite; nothing is kept then.
         """
-        seen, done = self.encoding.observations(observations), self.encoding.actions(actions)
-        for name, array in (("observations", seen), ("actions", done), ("gold", gold)):
+        kept = (("observations", observations), ("actions", actions), ("gold", gold))
+        for name, array in kept:
             if not np.isfinite(array).all():
                 raise InvalidData(
                     name, array, "not finite numbers", "Look for what the environment divides by"
                 )
         slot = self._written % len(self._gold)
-        self._observations[slot] = seen
-        self._actions[slot] = done
+        self._observations[slot] = observations
+        self._actions[slot] = actions
         self._gold[slot] = gold
         self._episode_step[slot] = self._next_step
         if frames is not None:
