@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rlhf_gym.core.preferences.comparisons import Comparisons
     from rlhf_gym.core.preferences.encoding import Encoding
     from rlhf_gym.core.preferences.fit import FitConfig, FitReport, fit_ensemble
+    from rlhf_gym.core.preferences.learner import RewardLearner, RewardLearnerConfig
     from rlhf_gym.core.preferences.reward_net import RewardEnsemble
     from rlhf_gym.core.preferences.schedule import LabelSchedule
     from rlhf_gym.core.preferences.segments import SegmentBatch, SegmentReplay
@@ -24,6 +25,8 @@ _MODULES = {
     "FitReport": "fit",
     "LabelSchedule": "schedule",
     "RewardEnsemble": "reward_net",
+    "RewardLearner": "learner",
+    "RewardLearnerConfig": "learner",
     "SegmentBatch": "segments",
     "SegmentReplay": "segments",
     "Selection": "selection",
@@ -37,6 +40,8 @@ __all__ = [
     "FitReport",
     "LabelSchedule",
     "RewardEnsemble",
+    "RewardLearner",
+    "RewardLearnerConfig",
     "SegmentBatch",
     "SegmentReplay",
     "Selection",

@@ -160,21 +160,24 @@ class SegmentReplay:
             actions.reshape(-1, *actions.shape[2:]),
         )
 
-    def sample(self, count: int, length: int, rng: np.random.Generator) -> SegmentBatch:
-        """Distinct segments, drawn with equal chance, in no order.
+    def pairs(self, length: int) -> int:
+        """How many pairs of distinct segments there are.
 
         Raises:
-            InvalidArgument: longer than every episode so far, or fewer segments than asked for.
+            InvalidArgument: longer than every episode so far.
+        """
+        ends = len(self._ends(length))
+        return ends * (ends - 1) // 2
+
+    def sample_up_to(self, count: int, length: int, rng: np.random.Generator) -> SegmentBatch:
+        """Distinct segments, drawn with equal chance; fewer if there are no more.
+
+        Raises:
+            InvalidArgument: longer than every episode so far.
         """
         ends = self._ends(length)
-        if count > len(ends):
-            raise InvalidArgument(
-                "count",
-                count,
-                f"there are {len(ends)} segments of {length} steps so far",
-                "Act longer before asking, or ask for fewer or shorter segments",
-            )
-        return self._segments(ends[rng.choice(len(ends), count, replace=False)], length)
+        chosen = rng.choice(len(ends), min(count, len(ends)), replace=False)
+        return self._segments(ends[chosen], length)
 
     def sample_pairs(self, count: int, length: int, rng: np.random.Generator) -> SegmentBatch:
         """Distinct pairs of distinct segments; pair i is made of segments 2 i and 2 i + 1.
