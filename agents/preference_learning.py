@@ -1,0 +1,325 @@
+"""Any Stable-Baselines3 agent, taught by comparisons of what it does.
+
+Act, choose pairs of clips, have them compared, fit the reward, pay old experience anew, act on.
+
+Sources: Christiano et al. (2017), "Deep Reinforcement Learning from Human Preferences"; Lee et al.
+(2021), "PEBBLE" (relabelling of replay buffers).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
+
+from rlhf_gym.agents.checkpoint import prepare_folder
+from rlhf_gym.agents.sb3.relabelling import check_relabelling, relabel
+from rlhf_gym.agents.state_files import STATE, read_state, write_state
+from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.labelers import Labeler
+from rlhf_gym.core.preferences.encoding import Encoding
+from rlhf_gym.core.preferences.learner import Metrics, RewardLearner, RewardLearnerConfig
+from rlhf_gym.core.preferences.schedule import LabelSchedule
+from rlhf_gym.core.store import FeedbackStore
+from rlhf_gym.envs.sb3 import GymnasiumVecEnv
+from rlhf_gym.envs.taught import EpisodeReturns, TaughtVecEnv
+from rlhf_gym.rewards.learned import LearnedReward, OccasionalSupervisor, Supervisor
+
+AgentT = TypeVar("AgentT", bound=BaseAlgorithm)
+
+STORE, ROUNDS, ENSEMBLE = "feedback.db", "rounds", "reward.safetensors"
+AGENT, BUFFER = "agent.zip", "replay_buffer.pkl"
+KEPT_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class PreferenceConfig:
+    """How an agent is taught by comparisons."""
+
+    schedule: LabelSchedule = field(default_factory=LabelSchedule)
+    """How many comparisons, and when."""
+    learner: RewardLearnerConfig = field(default_factory=RewardLearnerConfig)
+    """What is asked and how the reward is fitted."""
+    rounds: int = 20
+    """In how many rounds the comparisons are asked for after those before training."""
+    explore: int = 4000
+    """Random steps before training, of all environments together: the first clips."""
+    automated_weight: float = 0.0
+    """Weight of the task's own reward beside the learned one, whose deviation is 1 a step."""
+    supervisor: float = 0.0
+    """Probability that a step is rewarded or punished (by 1, as its gold reward's sign) on top."""
+    record_frames: bool = False
+    """Keep pictures in the clips, for people; the environment must draw rgb_array."""
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "explore"):
+            if getattr(self, name) < 1:
+                raise InvalidArgument(name, getattr(self, name), "not a count", "Give 1 or more")
+
+
+class PreferenceLearning:
+    """The loop around an agent.
+
+    ```
+    learning = PreferenceLearning(make_sb3_env("rlhf_gym/Pizza-v0", 16), "runs/pizza", "oracle")
+    agent = PPO("MlpPolicy", learning.env)
+    learning.learn(agent, 200_000)
+    ```
+
+    Off-policy agents take `replay_buffer_class=PreferenceReplayBuffer`.
+
+    After each round the folder holds the agent, the reward and the generators; answers are on disk
+    before they are used, in `feedback.db`. A new `PreferenceLearning` on the folder goes on from
+    there, with `resume_agent` for the agent. Episodes begin anew then, and SB3 does not keep the
+    state of its global generators: a resumed run is not the same to the last bit.
+
+    Args:
+        env: the task; a `VecMonitor` around it is replaced by one that sees what is paid.
+        folder: of the run.
+        labeler: who compares, or the name of a synthetic teacher.
+        config: how.
+        seed: of questions, reward and exploration.
+        supervisor: who pays for single steps on top; by default as the configuration says.
+
+    Attributes:
+        env: for the agent.
+        taught: the part of it that pays and remembers.
+        learner: the reward and those who teach it.
+        history: what the rounds came to, one dictionary each, with `timesteps`.
+
+    Raises:
+        InvalidArgument: no such teacher or selection, no number of rounds.
+        FolderNotWritable: before any work is done.
+        InvalidCheckpoint: the folder's newest round is damaged.
+    """
+
+    def __init__(
+        self,
+        env: VecEnv | VectorEnv[Any, Any, Any],
+        folder: str | Path,
+        labeler: Labeler | str = "oracle",
+        config: PreferenceConfig | None = None,
+        *,
+        seed: int = 0,
+        supervisor: Supervisor | None = None,
+    ) -> None:
+        self.config = config or PreferenceConfig()
+        self.folder = Path(folder)
+        self.seed = seed
+        self.history: list[Metrics] = []
+        prepare_folder(self.folder)
+        venv = env if isinstance(env, VecEnv) else GymnasiumVecEnv(env)
+        if isinstance(venv, VecMonitor):
+            venv = venv.venv
+        encoding = Encoding(venv.observation_space, venv.action_space)
+        self.learner = RewardLearner(
+            encoding,
+            venv.num_envs,
+            FeedbackStore(self.folder / STORE),
+            labeler,
+            self.config.learner,
+            seed=seed,
+        )
+        if supervisor is None and self.config.supervisor:
+            supervisor = OccasionalSupervisor(self.config.supervisor, seed=seed)
+        rule = LearnedReward(
+            self.learner.ensemble,
+            automated_weight=self.config.automated_weight,
+            supervisor=supervisor,
+        )
+        self.taught = TaughtVecEnv(
+            venv, rule, replay=self.learner.replay, record_frames=self.config.record_frames
+        )
+        self.env = VecMonitor(self.taught)
+        self._saved = _newest(self.folder / ROUNDS)
+        if self._saved is not None:
+            state = read_state(self._saved)
+            self.learner.load_state_dict(state["learner"])
+            self.history = state["history"]
+
+    def resume_agent(self, kind: type[AgentT], **kwargs: Any) -> AgentT | None:
+        """The agent of the newest round in the folder; None if there is no round yet.
+
+        Args:
+            kind: its class.
+            **kwargs: for `kind.load`.
+        """
+        if self._saved is None:
+            return None
+        agent = kind.load(self._saved / AGENT, env=self.env, **kwargs)
+        if isinstance(agent, OffPolicyAlgorithm):
+            agent.load_replay_buffer(self._saved / BUFFER)
+        return agent
+
+    def learn(
+        self,
+        agent: BaseAlgorithm,
+        total_timesteps: int,
+        *,
+        callback: BaseCallback | None = None,
+        **kwargs: Any,
+    ) -> Metrics:
+        """Train the agent, and teach the reward while it learns.
+
+        Args:
+            agent: on `env`, or on wrappers of it such as `VecNormalize`.
+            total_timesteps: of the agent in all, those before a resumption included; exploration
+                does not count.
+            callback: of the user.
+            **kwargs: for the agent's own `learn`, such as `progress_bar`.
+
+        Returns:
+            What the last round came to.
+
+        Raises:
+            InvalidArgument: an agent on another environment, a replay buffer that cannot be
+                relabelled, episodes shorter than a segment, or more labels than there are pairs.
+        """
+        self._check(agent)
+        if not self.learner.replay:
+            self.explore()
+        first = self.config.schedule.due(0.0) - self.learner.asked
+        if first > 0:
+            self._keep(self.learner.ask(first), agent)
+        elif not self.learner.fits:  # answers from before, such as of a run killed while exploring
+            self._keep(self.learner.learn(), agent)
+        remaining = total_timesteps - agent.num_timesteps
+        if remaining > 0:
+            asking: list[BaseCallback] = [_Asking(self, total_timesteps)]
+            agent.learn(
+                remaining,
+                callback=asking if callback is None else [*asking, callback],
+                reset_num_timesteps=agent.num_timesteps == 0,
+                **kwargs,
+            )
+        self.save(agent)
+        return self.history[-1]
+
+    def explore(self) -> None:
+        """Act at random, so that there is something to compare."""
+        self.env.reset()
+        actions = batch_space(self.env.action_space, self.env.num_envs)
+        actions.seed(self.seed)
+        rng = np.random.default_rng(self.seed)
+        masked = self.env.has_attr("action_masks")
+        for _ in range(-(-self.config.explore // self.env.num_envs)):
+            self.env.step(self._masked(rng) if masked else actions.sample())
+        self.taught.episodes.clear()
+
+    def ask_if_due(self, agent: BaseAlgorithm, progress: float) -> None:
+        """A round of questions, if enough of them are due; to be called between rollouts.
+
+        Args:
+            agent: as it is.
+            progress: share of the training that is over.
+        """
+        schedule = self.config.schedule
+        missing = schedule.due(progress) - self.learner.asked
+        round_size = -(-(schedule.total - schedule.due(0.0)) // self.config.rounds)
+        left = schedule.total - self.learner.asked
+        if left > 0 and missing >= min(round_size, left):
+            self._keep(self.learner.ask(missing), agent)
+            self.save(agent)
+
+    def save(self, agent: BaseAlgorithm) -> Path:
+        """Write what a resumed run needs; a killed process leaves a whole round or none.
+
+        Returns:
+            The round's folder.
+        """
+        rounds = self.folder / ROUNDS
+        target = rounds / f"step-{agent.num_timesteps:012d}"
+        unfinished = rounds / f".unfinished-{target.name}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        agent.save(unfinished / AGENT)
+        if isinstance(agent, OffPolicyAlgorithm):
+            agent.save_replay_buffer(unfinished / BUFFER)
+        self.learner.ensemble.save(unfinished / ENSEMBLE)
+        write_state(unfinished, {"learner": self.learner.state_dict(), "history": self.history})
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(unfinished, target)
+        for old in _rounds(rounds)[:-KEPT_ROUNDS]:
+            shutil.rmtree(old)
+        return target
+
+    def _keep(self, metrics: Metrics, agent: BaseAlgorithm) -> None:
+        self.history.append({"timesteps": float(agent.num_timesteps), **metrics})
+        if isinstance(agent, OffPolicyAlgorithm):
+            relabel(agent, self.learner.ensemble)
+
+    def _check(self, agent: BaseAlgorithm) -> None:
+        env: VecEnv | None = agent.get_env()
+        while isinstance(env, VecEnvWrapper) and env is not self.taught:
+            env = env.venv
+        if env is not self.taught:
+            raise InvalidArgument(
+                "agent", agent, "it acts in another environment", "Make it with learning.env"
+            )
+        if isinstance(agent, OffPolicyAlgorithm):
+            check_relabelling(agent, self.learner.ensemble)
+
+    def _masked(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Allowed actions, each with equal chance, shape (rows,)."""
+        masks = np.stack(self.env.env_method("action_masks"))
+        chosen: NDArray[np.int64] = (rng.random(masks.shape) * masks).argmax(-1)
+        return chosen
+
+
+class _Asking(BaseCallback):
+    """Asks between rollouts, and logs what episodes and rounds came to."""
+
+    def __init__(self, learning: PreferenceLearning, total_timesteps: int) -> None:
+        super().__init__()
+        self.learning = learning
+        self.total_timesteps = total_timesteps
+        self._logged = 0
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self.learning.ask_if_due(self.model, self.model.num_timesteps / self.total_timesteps)
+        for metrics in self.learning.history[self._logged :]:
+            for name, value in metrics.items():
+                if name != "timesteps":
+                    self.logger.record(f"preferences/{name}", value)
+        self._logged = len(self.learning.history)
+
+    def _on_rollout_end(self) -> None:
+        log_returns(self.learning.taught.episodes, self)
+
+
+def log_returns(episodes: deque[EpisodeReturns], callback: BaseCallback) -> None:
+    """Log the means of finished episodes as `reward/gold`, `reward/automated` and so on.
+
+    Args:
+        episodes: emptied.
+        callback: whose logger it is.
+    """
+    while episodes:
+        for name, value in episodes.popleft()._asdict().items():
+            tag = "rollout/episode_length" if name == "length" else f"reward/{name}"
+            callback.logger.record_mean(tag, value)
+
+
+def _rounds(folder: Path) -> list[Path]:
+    """Whole rounds, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if (path / STATE).is_file())
+
+
+def _newest(folder: Path) -> Path | None:
+    found = _rounds(folder)
+    return found[-1] if found else None
