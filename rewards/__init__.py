@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from rlhf_gym.rewards.controllers import AdaptiveKL, FixedKL, KLController
     from rlhf_gym.rewards.credit import credit_by_token
     from rlhf_gym.rewards.kl import KLPenalty, adapter_off_reference, sampled_kl
+    from rlhf_gym.rewards.lengths import (
+        LengthPenalty,
+        MissingStopPenalty,
+        SoftOverlongPenalty,
+        TargetLengthPenalty,
+    )
     from rlhf_gym.rewards.model import RewardModel
+    from rlhf_gym.rewards.penalty import Penalty, ScorePenalty
+    from rlhf_gym.rewards.repetition import RepetitionPenalty
+    from rlhf_gym.rewards.verifiable import VerifiableReward, exact_match, numeric_match
+    from rlhf_gym.rewards.wording import KeywordReward, LexiconReward, RegexReward
 
 _MODULES = {
     "AdaptiveKL": "controllers",
@@ -29,15 +39,28 @@ _MODULES = {
     "FunctionReward": "base",
     "KLController": "controllers",
     "KLPenalty": "kl",
+    "KeywordReward": "wording",
+    "LengthPenalty": "lengths",
+    "LexiconReward": "wording",
+    "MissingStopPenalty": "lengths",
+    "Penalty": "penalty",
+    "RegexReward": "wording",
+    "RepetitionPenalty": "repetition",
     "RewardModel": "model",
     "RewardTerm": "base",
+    "ScorePenalty": "penalty",
     "ScoreTerm": "base",
+    "SoftOverlongPenalty": "lengths",
+    "TargetLengthPenalty": "lengths",
     "TokenStep": "base",
+    "VerifiableReward": "verifiable",
     "WeightedReward": "base",
     "adapter_off_reference": "kl",
     "as_reward": "base",
     "as_weighted": "base",
     "credit_by_token": "credit",
+    "exact_match": "verifiable",
+    "numeric_match": "verifiable",
     "sampled_kl": "kl",
 }
 
@@ -47,15 +70,28 @@ __all__ = [
     "FunctionReward",
     "KLController",
     "KLPenalty",
+    "KeywordReward",
+    "LengthPenalty",
+    "LexiconReward",
+    "MissingStopPenalty",
+    "Penalty",
+    "RegexReward",
+    "RepetitionPenalty",
     "RewardModel",
     "RewardTerm",
+    "ScorePenalty",
     "ScoreTerm",
+    "SoftOverlongPenalty",
+    "TargetLengthPenalty",
     "TokenStep",
+    "VerifiableReward",
     "WeightedReward",
     "adapter_off_reference",
     "as_reward",
     "as_weighted",
     "credit_by_token",
+    "exact_match",
+    "numeric_match",
     "sampled_kl",
 ]
 

@@ -55,10 +55,15 @@ class RewardTerm(ABC):
     Attributes:
         name: the tag under which the term is reported; unique within a sum.
         terminal: True if all of the term is paid with the last token.
+        gamma: the discount per token that the term is only right for, None if it is for any;
+            environments tell it to agents, which refuse another.
+        batchwise: True if a response's reward depends on the responses it is scored with.
     """
 
     name: str
     terminal: bool = False
+    gamma: float | None = None
+    batchwise: bool = False
 
     @abstractmethod
     def token_rewards(self, episodes: Episodes) -> Tensor:
@@ -148,9 +153,12 @@ class WeightedReward(RewardTerm):
     Attributes:
         parts: the pairs.
         terminal: True if every term is paid with the last token.
+        gamma: the discount that the terms agree on.
+        batchwise: True if any term is.
 
     Raises:
-        InvalidArgument: no terms, two of one name, or a penalty that was added.
+        InvalidArgument: no terms, two of one name, two that are right for different discounts, or a
+            penalty that was added.
     """
 
     name = "reward"
@@ -169,6 +177,8 @@ class WeightedReward(RewardTerm):
             )
         self.parts = list(parts)
         self.terminal = all(term.terminal for _, term in parts)
+        self.batchwise = any(term.batchwise for _, term in parts)
+        self.gamma = _common_gamma([term for _, term in parts])
         # One term alone may still be on its way to the right of a minus: score - 0.5 * penalty.
         if len(parts) > 1:
             self.check_signs()
@@ -295,6 +305,15 @@ def check_scores(values: Any, count: int, name: str) -> Tensor:
             name, scores[bad].item(), f"response {bad} has no finite score", "Return finite floats"
         )
     return scores
+
+
+def _common_gamma(terms: Sequence[RewardTerm]) -> float | None:
+    gammas = {term.name: term.gamma for term in terms if term.gamma is not None}
+    if len(set(gammas.values())) > 1:
+        raise InvalidArgument(
+            "gamma", gammas, "the terms are right for different discounts", "Give them all one"
+        )
+    return next(iter(gammas.values()), None)
 
 
 def _parts(reward: RewardTerm) -> list[tuple[float, RewardTerm]]:

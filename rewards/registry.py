@@ -8,5 +8,30 @@ REWARDS = Registry(
         "function": ("rlhf_gym.rewards.base:FunctionReward", "a Python function of the texts"),
         "reward_model": ("rlhf_gym.rewards.model:RewardModel", "a sequence classifier's score"),
         "kl": ("rlhf_gym.rewards.kl:KLPenalty", "the price of leaving the reference"),
+        "mixture": ("rlhf_gym.rewards.base:WeightedReward", "terms by weight: a + 0.5 * b - c"),
+        "length": ("rlhf_gym.rewards.lengths:LengthPenalty", "a price for every token"),
+        "target_length": (
+            "rlhf_gym.rewards.lengths:TargetLengthPenalty",
+            "a price for every token away from a length",
+        ),
+        "soft_overlong": (
+            "rlhf_gym.rewards.lengths:SoftOverlongPenalty",
+            "a price that rises as the budget runs out (DAPO)",
+        ),
+        "missing_stop": (
+            "rlhf_gym.rewards.lengths:MissingStopPenalty",
+            "a price for not ending by oneself",
+        ),
+        "repetition": (
+            "rlhf_gym.rewards.repetition:RepetitionPenalty",
+            "a price for repeated n-grams",
+        ),
+        "keywords": ("rlhf_gym.rewards.wording:KeywordReward", "the share of keywords found"),
+        "lexicon": ("rlhf_gym.rewards.wording:LexiconReward", "the weights of the words used"),
+        "regex": ("rlhf_gym.rewards.wording:RegexReward", "a regular expression is found or not"),
+        "verifiable": (
+            "rlhf_gym.rewards.verifiable:VerifiableReward",
+            "what a checker says of prompt and response",
+        ),
     },
 )
