@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +33,7 @@ from rlhf_gym.core.preferences.learner import Metrics, RewardLearner, RewardLear
 from rlhf_gym.core.preferences.schedule import LabelSchedule
 from rlhf_gym.core.store import FeedbackStore
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
-from rlhf_gym.envs.taught import EpisodeReturns, TaughtVecEnv
+from rlhf_gym.envs.taught import TaughtVecEnv
 from rlhf_gym.rewards.learned import LearnedReward, OccasionalSupervisor, Supervisor
 
 AgentT = TypeVar("AgentT", bound=BaseAlgorithm)
@@ -91,6 +90,7 @@ class PreferenceLearning:
         labeler: who compares, or the name of a synthetic teacher.
         config: how.
         seed: of questions, reward and exploration.
+        resume: go on from what is in the folder; otherwise it must not hold answers yet.
         supervisor: who pays for single steps on top; by default as the configuration says.
 
     Attributes:
@@ -100,7 +100,7 @@ class PreferenceLearning:
         history: what the rounds came to, one dictionary each, with `timesteps`.
 
     Raises:
-        InvalidArgument: no such teacher or selection, no number of rounds.
+        InvalidArgument: no such teacher or selection, or answers in the folder and no resumption.
         FolderNotWritable: before any work is done.
         InvalidCheckpoint: the folder's newest round is damaged.
     """
@@ -113,6 +113,7 @@ class PreferenceLearning:
         config: PreferenceConfig | None = None,
         *,
         seed: int = 0,
+        resume: bool = True,
         supervisor: Supervisor | None = None,
     ) -> None:
         self.config = config or PreferenceConfig()
@@ -132,6 +133,10 @@ class PreferenceLearning:
             self.config.learner,
             seed=seed,
         )
+        if self.learner.asked and not resume:
+            raise InvalidArgument(
+                "folder", str(folder), "answers of another run are in it", "Choose another folder"
+            )
         if supervisor is None and self.config.supervisor:
             supervisor = OccasionalSupervisor(self.config.supervisor, seed=seed)
         rule = LearnedReward(
@@ -278,41 +283,48 @@ class PreferenceLearning:
         return chosen
 
 
-class _Asking(BaseCallback):
-    """Asks between rollouts, and logs what episodes and rounds came to."""
+class ReturnsCallback(BaseCallback):
+    """Logs the means of finished episodes: `reward/gold`, `reward/automated` and so on.
 
-    def __init__(self, learning: PreferenceLearning, total_timesteps: int) -> None:
+    Args:
+        taught: the environment that counts them; they are taken out of it.
+    """
+
+    def __init__(self, taught: TaughtVecEnv) -> None:
         super().__init__()
-        self.learning = learning
-        self.total_timesteps = total_timesteps
-        self._logged = 0
+        self.taught = taught
 
     def _on_step(self) -> bool:
         return True
 
+    def _on_rollout_end(self) -> None:
+        while self.taught.episodes:
+            for name, value in self.taught.episodes.popleft()._asdict().items():
+                tag = "rollout/episode_length" if name == "length" else f"reward/{name}"
+                self.logger.record_mean(tag, value)
+
+
+class _Asking(ReturnsCallback):
+    """Asks between rollouts, and logs what the rounds came to."""
+
+    def __init__(self, learning: PreferenceLearning, total_timesteps: int) -> None:
+        super().__init__(learning.taught)
+        self.learning = learning
+        self.total_timesteps = total_timesteps
+        self._logged = 0
+        self._before = 0.0
+
     def _on_rollout_start(self) -> None:
-        self.learning.ask_if_due(self.model, self.model.num_timesteps / self.total_timesteps)
+        progress = self.model.num_timesteps / self.total_timesteps
+        # Before the last rollout there is no later occasion.
+        is_last = 2 * progress - self._before >= 1.0
+        self._before = progress
+        self.learning.ask_if_due(self.model, 1.0 if is_last else progress)
         for metrics in self.learning.history[self._logged :]:
             for name, value in metrics.items():
                 if name != "timesteps":
                     self.logger.record(f"preferences/{name}", value)
         self._logged = len(self.learning.history)
-
-    def _on_rollout_end(self) -> None:
-        log_returns(self.learning.taught.episodes, self)
-
-
-def log_returns(episodes: deque[EpisodeReturns], callback: BaseCallback) -> None:
-    """Log the means of finished episodes as `reward/gold`, `reward/automated` and so on.
-
-    Args:
-        episodes: emptied.
-        callback: whose logger it is.
-    """
-    while episodes:
-        for name, value in episodes.popleft()._asdict().items():
-            tag = "rollout/episode_length" if name == "length" else f"reward/{name}"
-            callback.logger.record_mean(tag, value)
 
 
 def _rounds(folder: Path) -> list[Path]:

@@ -37,7 +37,8 @@ class EnvironmentConfig:
     prompt_column: str = "prompt"
     """The column that holds the prompt, when it has another name."""
     reward: str | None = None
-    """A reward model's directory, or `module:function`: (prompts, responses) -> numbers."""
+    """A reward model's directory, or `module:function`: (prompts, responses) -> numbers. Where the
+    task is to act: preferences, gold or automated, the default there."""
     gold: str | None = None
     """A judge that is only watched, never trained on; given as `reward` is."""
     kl_coef: float | None = None

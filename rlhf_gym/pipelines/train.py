@@ -1,4 +1,4 @@
-"""`rlhf-gym train`: an agent, an environment, a run folder.
+"""`rlhf-gym train`: an agent, an environment, a run folder; tasks of acting are in `control`.
 
 Agents of ours write checkpoints and resume from them exactly. Stock ones train from the beginning:
 Stable-Baselines3 saves no environment.
@@ -23,6 +23,7 @@ from rlhf_gym.agents.rloo import RLOOConfig
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import check_writable, write_json
+from rlhf_gym.pipelines.control import ControlResult, TeachingConfig, is_control, train_control
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class TrainConfig:
     agent: str = "ppo"
     """Which algorithm; `rlhf-gym list` shows them."""
     total_timesteps: int = 200_000
-    """Response tokens to sample."""
+    """Response tokens to sample; steps, where the task is to act."""
     agent_kwargs: tuple[str, ...] = ()
     """Settings of the agent by name, `learning_rate=1e-3 n_steps=16`: arguments of a stock
     algorithm, `policy.` before those of its policy, or fields of an agent of ours."""
@@ -73,6 +74,10 @@ class TrainConfig:
     """Settings of RLOO."""
     rebel: REBELConfig = field(default_factory=REBELConfig)
     """Settings of REBEL."""
+    teaching: Annotated[TeachingConfig, tyro.conf.arg(name="")] = field(
+        default_factory=TeachingConfig
+    )
+    """How an agent is taught where the task is to act."""
 
     def __post_init__(self) -> None:
         if self.total_timesteps < 1:
@@ -241,4 +246,11 @@ def _policy_kwargs(config: TrainConfig) -> dict[str, Any]:
     return kwargs
 
 
-COMMAND = Command(TrainConfig, train)
+def train_either(config: TrainConfig) -> TrainResult | ControlResult:
+    """`train` where the task is to write, `train_control` where it is to act."""
+    if config.environment.model is None and is_control(config.environment.env):
+        return train_control(config)
+    return train(config)
+
+
+COMMAND = Command(TrainConfig, train_either)

@@ -1,0 +1,263 @@
+"""`rlhf-gym train` where the task is to act: by comparisons, by the judge, or by what is measured.
+
+rlhf-gym train --env rlhf_gym/Pizza-v0 --agent sb3.ppo --reward preferences --labels 700
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import Error as GymnasiumError
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from rlhf_gym.agents.preference_learning import (
+    PreferenceConfig,
+    PreferenceLearning,
+    ReturnsCallback,
+)
+from rlhf_gym.agents.sb3.control import CONTROL_AGENTS, ControlAgent
+from rlhf_gym.core.calibration import Estimate, mean_interval
+from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.supervised.common import check_writable, write_json
+from rlhf_gym.envs.sb3 import GymnasiumVecEnv
+from rlhf_gym.envs.taught import TaughtVecEnv
+from rlhf_gym.rewards.learned import AutomatedReward, GoldReward
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+    from rlhf_gym.pipelines.train import TrainConfig
+
+RewardSource = Literal["preferences", "gold", "automated"]
+
+EVALUATION_SEED = 10_000_000
+"""Added to a run's seed, so that no episode of training is met again."""
+
+
+@dataclass(frozen=True)
+class TeachingConfig:
+    """How an agent for control is taught."""
+
+    labels: int = 700
+    """Comparisons in all, with --reward preferences."""
+    teacher: str = "oracle"
+    """Who compares: oracle, mistake, stochastic, skip, myopic or equal, on the gold reward."""
+    preferences: PreferenceConfig = field(default_factory=PreferenceConfig)
+    """Settings of learning from comparisons; --labels sets preferences.schedule.total."""
+    evaluation_episodes: int = 100
+    """Episodes, of the deterministic policy, in which the trained agent is judged."""
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "evaluation_episodes"):
+            if getattr(self, name) < 1:
+                raise InvalidArgument(name, getattr(self, name), "not a count", "Give 1 or more")
+
+    def with_labels(self) -> PreferenceConfig:
+        """The settings of learning from comparisons, `labels` in them."""
+        schedule = replace(self.preferences.schedule, total=self.labels)
+        return replace(self.preferences, schedule=schedule)
+
+
+@dataclass(frozen=True)
+class ControlResult:
+    """What a training run ended with."""
+
+    output: Path
+    """The run folder."""
+    timesteps: int
+    """Steps taken by the agent in all."""
+    labels: int
+    """Comparisons asked for."""
+    gold_return: Estimate
+    """Mean of the judge's return over fresh episodes, and its 95 % interval."""
+    automated_return: Estimate
+    """The same of the task's own reward."""
+
+
+def is_control(env_id: str) -> bool:
+    """Whether a registered task is one of acting, not of writing.
+
+    Ids that are unknown or made by a function count as tasks of writing.
+    """
+    from rlhf_gym.envs.text.single import TextGenerationEnv
+
+    try:
+        entry_point = gym.spec(env_id).entry_point
+        if not isinstance(entry_point, str):
+            return False
+        creator = gym.envs.registration.load_env_creator(entry_point)
+    except (GymnasiumError, ImportError):
+        return False
+    return isinstance(creator, type) and not issubclass(creator, TextGenerationEnv)
+
+
+def make_control_environment(env_id: str, num_envs: int, **kwargs: Any) -> VectorEnv[Any, Any, Any]:
+    """Environments side by side, as SB3 needs them: native if the task has that.
+
+    Args:
+        env_id: a registered id.
+        num_envs: how many.
+        **kwargs: of the environment.
+
+    Raises:
+        InvalidArgument: no such task, or not with these arguments.
+    """
+    import rlhf_gym  # noqa: F401  registers the tasks
+
+    try:
+        if gym.spec(env_id).vector_entry_point is None:
+            # Gymnasium's own default has a dead step after each episode.
+            kwargs["vector_kwargs"] = {"autoreset_mode": AutoresetMode.SAME_STEP}
+            kwargs["vectorization_mode"] = "sync"
+        return gym.make_vec(env_id, num_envs=num_envs, **kwargs)
+    except (GymnasiumError, TypeError) as error:
+        raise InvalidArgument(
+            "env", env_id, str(error), "`rlhf-gym list` shows the environments"
+        ) from error
+
+
+def train_control(config: TrainConfig) -> ControlResult:
+    """Train, save the agent and the reward, judge the agent in fresh episodes.
+
+    Args:
+        config: of `rlhf-gym train`.
+
+    Raises:
+        InvalidArgument: a setting for text, no such agent, reward or teacher.
+        FolderNotWritable: before any work is done.
+    """
+    from rlhf_gym.pipelines.train import parse_settings
+
+    source = _reward_source(config)
+    kind: ControlAgent = CONTROL_AGENTS.load(config.agent)
+    folder = Path(config.output)
+    check_writable(folder)
+    env = make_control_environment(config.environment.env, config.environment.num_envs)
+    write_json(folder / "config.json", asdict(config))
+    settings = parse_settings(config.agent_kwargs) | {
+        "tensorboard_log": str(folder),
+        "seed": config.seed,
+        "verbose": config.verbose,
+    }
+    learn = _by_comparisons if source == "preferences" else _by_rule
+    agent, labels = learn(config, kind, env, settings)
+    agent.save(folder / "agent")
+    gold, automated = judge(
+        agent,
+        make_control_environment(config.environment.env, config.environment.num_envs),
+        config.teaching.evaluation_episodes,
+        seed=config.seed + EVALUATION_SEED,
+        masked=kind.is_masked,
+    )
+    result = ControlResult(
+        folder,
+        agent.num_timesteps,
+        labels,
+        mean_interval(gold),
+        mean_interval(automated),
+    )
+    write_json(folder / "summary.json", asdict(result))
+    return result
+
+
+def judge(
+    agent: BaseAlgorithm,
+    env: VectorEnv[Any, Any, Any],
+    episodes: int,
+    *,
+    seed: int,
+    masked: bool = False,
+) -> tuple[list[float], list[float]]:
+    """Returns of an agent that acts as well as it can.
+
+    Every row plays the same number of episodes: taking those that end first would favour short
+    ones.
+
+    Args:
+        agent: acts by `predict`, deterministically.
+        env: fresh, in SAME_STEP mode.
+        episodes: how many at least; rounded up to a multiple of the rows.
+        seed: of the episodes.
+        masked: the agent needs action masks.
+
+    Returns:
+        Gold and automated returns of the episodes.
+    """
+    venv = TaughtVecEnv(GymnasiumVecEnv(env), AutomatedReward())
+    venv.seed(seed)
+    rows = venv.num_envs
+    wanted = -(-episodes // rows)
+    sums, finished = np.zeros((2, rows)), np.zeros(rows, np.int64)
+    returns: list[list[float]] = [[], []]
+    observations = venv.reset()
+    while (finished < wanted).any():
+        masks = {"action_masks": np.stack(venv.env_method("action_masks"))} if masked else {}
+        predict: Any = agent.predict
+        actions, _ = predict(observations, deterministic=True, **masks)
+        observations, _, dones, infos = venv.step(actions)
+        for place, name in enumerate(("gold_reward", "automated_reward")):
+            sums[place] += [info[name] for info in infos]
+            returns[place] += sums[place, dones & (finished < wanted)].tolist()
+        sums[:, dones] = 0.0
+        finished += dones
+    venv.close()
+    return returns[0], returns[1]
+
+
+def _by_comparisons(
+    config: TrainConfig, kind: ControlAgent, env: VectorEnv[Any, Any, Any], settings: dict[str, Any]
+) -> tuple[BaseAlgorithm, int]:
+    learning = PreferenceLearning(
+        env,
+        Path(config.output),
+        config.teaching.teacher,
+        config.teaching.with_labels(),
+        seed=config.seed,
+        resume=config.resume,
+    )
+    agent = learning.resume_agent(kind.load_class(), tensorboard_log=config.output)
+    agent = agent or kind.make(learning.env, **settings)
+    learning.learn(
+        agent, config.total_timesteps, progress_bar=config.progress, tb_log_name=config.agent
+    )
+    return agent, learning.learner.asked
+
+
+def _by_rule(
+    config: TrainConfig, kind: ControlAgent, env: VectorEnv[Any, Any, Any], settings: dict[str, Any]
+) -> tuple[BaseAlgorithm, int]:
+    from stable_baselines3.common.vec_env import VecMonitor
+
+    rule = GoldReward() if config.environment.reward == "gold" else AutomatedReward()
+    taught = TaughtVecEnv(GymnasiumVecEnv(env), rule)
+    agent = kind.make(VecMonitor(taught), **settings)
+    agent.learn(
+        config.total_timesteps,
+        callback=ReturnsCallback(taught),
+        progress_bar=config.progress,
+        tb_log_name=config.agent,
+    )
+    return agent, 0
+
+
+def _reward_source(config: TrainConfig) -> RewardSource:
+    """Where the reward comes from; settings that a task of acting has no use for are refused."""
+    given = config.environment.reward or "automated"
+    sources: dict[str, RewardSource] = {name: name for name in get_args(RewardSource)}
+    if given not in sources:
+        raise InvalidArgument(
+            "reward",
+            given,
+            f"{config.environment.env} is a task of acting",
+            f"Choose one of {', '.join(sources)}",
+        )
+    for name in ("lora", "freeze", "value_model"):
+        if getattr(config, name):
+            raise InvalidArgument(
+                name, getattr(config, name), "there is no language model", "Leave it out"
+            )
+    return sources[given]
