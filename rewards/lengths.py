@@ -107,8 +107,8 @@ class MissingStopPenalty(ScorePenalty):
         coef: reward per such response, 0 or more.
         name: tag of the term.
 
-    Source: "The N+ Implementation Details of RLHF with PPO" (arXiv 2403.17031), the EOS trick, there
-    a fixed reward of -1 in place of the score.
+    Source: "The N+ Implementation Details of RLHF with PPO" (arXiv 2403.17031), the EOS trick: a
+    reward of -1, there in place of the score.
     """
 
     def __init__(self, coef: float = 1.0, name: str = "missing_stop") -> None:

@@ -114,11 +114,32 @@ class RewardModel(ScoreTerm):
     def token_scores(self, episodes: Episodes) -> Tensor:
         """Score of the response up to each token, float32, shape (batch, time), 0 off the mask.
 
-        The last token's is the episode's score.
+        The last token's is the episode's score. Errors as of `prefix_scores`.
+        """
+        return self.prefix_scores(episodes)[:, 1:]
+
+    def prefix_scores(self, episodes: Episodes) -> Tensor:
+        """Score of the prompt with the response's first t tokens, shape (batch, 1 + time).
+
+        Entry 0 is the prompt's own. 0 behind the response.
 
         Raises:
             TokenizerMismatch: the model reads text, whose tokens are not the policy's.
             InvalidArgument: an encoder, which has no scores for prefixes.
+        """
+        ids, mask = self.shared_ids(episodes)
+        size = self.batch_size
+        batches = zip(torch.split(ids, size), torch.split(mask, size), strict=True)
+        device = self.model.device
+        with torch.no_grad(), evaluation_mode(self.model):
+            scores = [per_token_scores(self.model, i.to(device), m.to(device)) for i, m in batches]
+        return torch.cat(scores)[:, episodes.prompt_width - 1 :].cpu()
+
+    def shared_ids(self, episodes: Episodes) -> tuple[Tensor, Tensor]:
+        """The policy's own ids and their mask, on the CPU, both of shape (batch, width).
+
+        Raises:
+            TokenizerMismatch: they mean something else to the model.
         """
         if not self._reads_ids(episodes):
             raise TokenizerMismatch(
@@ -127,13 +148,7 @@ class RewardModel(ScoreTerm):
                 "a model that reads text has no score for each of the policy's tokens",
                 "Use a reward model that was trained with the policy's tokenizer",
             )
-        ids, mask = self._encode(episodes)
-        size = self.batch_size
-        batches = zip(torch.split(ids, size), torch.split(mask, size), strict=True)
-        device = self.model.device
-        with torch.no_grad(), evaluation_mode(self.model):
-            scores = [per_token_scores(self.model, i.to(device), m.to(device)) for i, m in batches]
-        return torch.cat(scores)[:, episodes.prompt_width :].cpu()
+        return self._encode(episodes)
 
     def normalise(self, episodes: Episodes) -> Scale:
         """Give scores mean 0 and deviation 1 on these episodes, the reference policy's own samples.

@@ -33,5 +33,33 @@ REWARDS = Registry(
             "rlhf_gym.rewards.verifiable:VerifiableReward",
             "what a checker says of prompt and response",
         ),
+        "lump": ("rlhf_gym.rewards.spread:Lump", "all of a reward with the last token"),
+        "uniform": ("rlhf_gym.rewards.spread:UniformSpread", "a reward spread over all tokens"),
+        "attention": (
+            "rlhf_gym.rewards.attention:AttentionSpread",
+            "a score spread as the reward model attends",
+        ),
+        "dense": ("rlhf_gym.rewards.dense:PartialScores", "what each token adds to the score"),
+        "token_heads": ("rlhf_gym.rewards.dense:TokenHeads", "a per-token reward model's outputs"),
+        "shaping": (
+            "rlhf_gym.rewards.shaping:PotentialShaping",
+            "gamma * Phi(s') - Phi(s), which leaves the optimum where it is",
+        ),
+        "clipped": ("rlhf_gym.rewards.transforms:Clipped", "scores kept within a range"),
+        "running": (
+            "rlhf_gym.rewards.transforms:RunningNormalised",
+            "scores on the scale of all so far",
+        ),
+        "whitened": ("rlhf_gym.rewards.transforms:Whitened", "scores on the scale of their batch"),
+        "group": (
+            "rlhf_gym.rewards.transforms:GroupNormalised",
+            "scores on the scale of their prompt's",
+        ),
+        "centred": ("rlhf_gym.rewards.centring:Centred", "scores less a constant"),
+        "margin": ("rlhf_gym.rewards.centring:Margin", "scores less another answer's"),
+        "ensemble": (
+            "rlhf_gym.rewards.ensemble:EnsembleReward",
+            "several rewards: mean, minimum, mean less deviations",
+        ),
     },
 )

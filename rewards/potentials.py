@@ -1,0 +1,133 @@
+"""Potentials: how promising a response is while it is being written."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from rlhf_gym.core.episodes import Episodes
+from rlhf_gym.core.errors import InvalidArgument, InvalidReward
+from rlhf_gym.rewards.base import check_scores
+from rlhf_gym.rewards.model import RewardModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TextPotentialFunction = Callable[[list[str], list[str]], Sequence[float]]
+"""`(prompts, responses so far) -> one number each`, the same for the same text at any time."""
+
+
+class Potential(ABC):
+    """A number for every state: a prompt, and what has been written of the response.
+
+    It must not change while an agent learns: shaping by a moving potential moves the optimum.
+    """
+
+    @abstractmethod
+    def values(self, episodes: Episodes) -> Tensor:
+        """The potential of the prompt with the response's first t tokens, shape (batch, 1 + time).
+
+        What it says of the finished response and behind it does not matter: shaping takes 0 there.
+        """
+
+
+class ModelPotential(Potential):
+    """The score of a reward model, or the value of a value model, at every prefix.
+
+    Args:
+        model: a reward model, or a sequence classifier with one output (a value model is one) as a
+            module, directory or hub name; causal, with the policy's tokenizer.
+    """
+
+    def __init__(self, model: RewardModel | PreTrainedModel | str | Path) -> None:
+        self.model = model if isinstance(model, RewardModel) else RewardModel(model)
+
+    def values(self, episodes: Episodes) -> Tensor:
+        """Its output at every prefix, shape (batch, 1 + time)."""
+        return self.model.prefix_scores(episodes)
+
+
+class TextPotential(Potential):
+    """Any function of texts.
+
+    Args:
+        function: see `TextPotentialFunction`; it is asked once about all prefixes of a batch, each
+            different (prompt, beginning) once.
+    """
+
+    def __init__(self, function: TextPotentialFunction) -> None:
+        self.function = function
+
+    def values(self, episodes: Episodes) -> Tensor:
+        """What the function says of every prefix, 0 behind the response, shape (batch, 1 + time).
+
+        Raises:
+            InvalidReward: not one finite number per text.
+        """
+        ids, lengths = episodes.response_ids.tolist(), episodes.lengths.tolist()
+        begun = [row[:t] for row, length in zip(ids, lengths, strict=True) for t in range(length)]
+        texts = episodes.tokenizer.batch_decode(begun, skip_special_tokens=True)
+        prompts = [
+            prompt for prompt, n in zip(episodes.prompts, lengths, strict=True) for _ in range(n)
+        ]
+        states = list(zip(prompts, texts, strict=True))
+        different = list(dict.fromkeys(states))
+        said = self.function([prompt for prompt, _ in different], [text for _, text in different])
+        known = dict(
+            zip(different, check_scores(said, len(different), "potential").tolist(), strict=True)
+        )
+        values = torch.zeros(len(ids), 1 + episodes.mask.shape[1])
+        running = torch.arange(values.shape[1]) < episodes.lengths.cpu().unsqueeze(-1)
+        values[running] = torch.tensor([known[state] for state in states])
+        return values
+
+
+def as_potential(
+    source: Potential | RewardModel | PreTrainedModel | str | Path | TextPotentialFunction,
+) -> Potential:
+    """A potential as it is; a model as a `ModelPotential`; any other callable of texts.
+
+    Raises:
+        InvalidArgument: none of them.
+    """
+    from torch.nn import Module
+
+    if isinstance(source, Potential):
+        return source
+    if isinstance(source, RewardModel | Module | str | Path):
+        return ModelPotential(source)
+    if callable(source):
+        return TextPotential(source)
+    raise InvalidArgument(
+        "potential",
+        source,
+        "neither a model nor a function",
+        "Give a RewardModel, a value model, or a function (prompts, responses so far) -> numbers",
+    )
+
+
+def check_potential(values: Tensor, episodes: Episodes, name: str) -> Tensor:
+    """Refuse values of the wrong shape, and what is not finite.
+
+    Args:
+        values: what a potential said.
+        episodes: of which episodes.
+        name: of the term, for the message.
+
+    Raises:
+        InvalidReward: see above.
+    """
+    expected = (len(episodes), 1 + episodes.mask.shape[1])
+    if values.shape != expected or not torch.isfinite(values).all():
+        raise InvalidReward(
+            name,
+            tuple(values.shape),
+            f"the potential is not finite, or not of shape {expected}",
+            "Return one finite number for the prompt and each prefix",
+        )
+    return values
