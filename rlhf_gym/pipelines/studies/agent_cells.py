@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sb3_contrib import ARS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
@@ -47,9 +48,11 @@ def train(name: str, env_id: str, setup: Setup, seed: int) -> Trained:
     env = make_sb3_env(env_id, num_envs=setup.rows, kl_mode=setup.kl_mode)
     agent = make_agent(name, env, setup.settings, seed)
     started = time.perf_counter()
-    agent.learn(setup.tokens)
+    # SB3 calls ARS's callback once per row and step, and ARS counts all rows each time.
+    counted_as = setup.rows if isinstance(agent, ARS) else 1
+    agent.learn(setup.tokens * counted_as)
     seconds = time.perf_counter() - started
-    tokens = agent.num_timesteps
+    tokens = agent.num_timesteps // counted_as
     cost = {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
     return Trained(agent, env, cost)
 

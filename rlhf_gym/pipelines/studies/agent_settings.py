@@ -24,43 +24,51 @@ class Setup:
     kl_mode: Literal["sampled", "soft"] = "sampled"
 
 
-SAMPLES = 60_000
-"""Tokens on Exact-v0: what our PPO needs for 0.95."""
+SAMPLES = 50_000
+"""Tokens on Exact-v0: what our PPO needs for 0.95, the mean over five seeds, in steps of 10,000. With
+40,000 it comes to 0.90."""
+
+MONTE_CARLO = {"gae_lambda": 1.0}
+"""Values begin at 0 and an episode is five tokens: until they have learned, they only mislead."""
 
 EXACT: dict[str, Setup] = {
     "ppo": Setup(256, SAMPLES, {"learning_rate": 2e-3}),
     "rloo": Setup(512, SAMPLES, {"learning_rate": 1e-3}),
     "rebel": Setup(512, SAMPLES, {"learning_rate": 1e-3}),
-    "sb3.ppo": Setup(256, SAMPLES, {"learning_rate": 2e-3, "gae_lambda": 1.0}),
-    "sb3.a2c": Setup(64, SAMPLES, {"learning_rate": 1e-3}),
-    "contrib.trpo": Setup(512, SAMPLES, {"target_kl": 0.05, "cg_max_steps": 5}),
-    "contrib.maskable_ppo": Setup(256, SAMPLES, {"learning_rate": 2e-3, "gae_lambda": 1.0}),
-    "contrib.recurrent_ppo": Setup(256, SAMPLES, {"learning_rate": 2e-3, "gae_lambda": 1.0}),
+    "sb3.ppo": Setup(256, SAMPLES, {"learning_rate": 2e-3, **MONTE_CARLO}),
+    "sb3.a2c": Setup(16, SAMPLES, {"learning_rate": 3e-3, **MONTE_CARLO}),
     "sb3.dqn": Setup(64, SAMPLES, {"learning_rate": 1e-3}, kl_mode="soft"),
+    "contrib.trpo": Setup(
+        256,
+        SAMPLES,
+        {"target_kl": 0.05, "cg_max_steps": 5, "n_critic_updates": 8, **MONTE_CARLO},
+    ),
+    "contrib.maskable_ppo": Setup(256, SAMPLES, {"learning_rate": 2e-3, **MONTE_CARLO}),
+    "contrib.recurrent_ppo": Setup(256, SAMPLES, {"learning_rate": 2e-3, **MONTE_CARLO}),
     "contrib.qrdqn": Setup(64, SAMPLES, {"learning_rate": 1e-3}, kl_mode="soft"),
-    "contrib.ars": Setup(64, SAMPLES, kl_mode="soft"),
+    "contrib.ars": Setup(8, SAMPLES, kl_mode="soft"),
 }
 
 SENTIMENT: dict[str, Setup] = {
-    "ppo": Setup(64, 60_000, {"learning_rate": 3e-4}),
-    "rloo": Setup(64, 60_000, {"learning_rate": 3e-4}),
-    "rebel": Setup(64, 60_000, {"learning_rate": 3e-4}),
-    "sb3.ppo": Setup(64, 60_000, {"learning_rate": 3e-4}),
-    "sb3.a2c": Setup(64, 60_000, {"learning_rate": 3e-4}),
-    "contrib.trpo": Setup(64, 30_000, {"cg_max_steps": 5}),
-    "contrib.maskable_ppo": Setup(64, 60_000, {"learning_rate": 3e-4}),
-    "contrib.recurrent_ppo": Setup(64, 30_000, {"learning_rate": 3e-4}),
+    "ppo": Setup(64, 60_000),
+    "rloo": Setup(64, 60_000),
+    "rebel": Setup(64, 60_000),
+    "sb3.ppo": Setup(64, 60_000),
+    "sb3.a2c": Setup(16, 60_000, {"learning_rate": 1e-3}),
     "sb3.dqn": Setup(64, 30_000, kl_mode="soft"),
+    "contrib.trpo": Setup(64, 30_000, {"cg_max_steps": 5}),
+    "contrib.maskable_ppo": Setup(64, 60_000),
+    "contrib.recurrent_ppo": Setup(64, 30_000),
     "contrib.qrdqn": Setup(64, 30_000, kl_mode="soft"),
     "contrib.ars": Setup(64, 60_000, kl_mode="soft"),
 }
 
 SOFT = {
     "entropy bonus 0 (SB3's default)": Setup(
-        256, SAMPLES, {"learning_rate": 2e-3, "ent_coef": 0.0}, kl_mode="soft"
+        256, SAMPLES, {"learning_rate": 2e-3, "ent_coef": 0.0, **MONTE_CARLO}, kl_mode="soft"
     ),
     "entropy bonus kl_coef": Setup(
-        256, SAMPLES, {"learning_rate": 2e-3, "ent_coef": 0.1}, kl_mode="soft"
+        256, SAMPLES, {"learning_rate": 2e-3, "ent_coef": 0.1, **MONTE_CARLO}, kl_mode="soft"
     ),
 }
 """SB3's PPO with the KL penalty in the soft form, reward + kl_coef log pi_ref, on Exact-v0."""
