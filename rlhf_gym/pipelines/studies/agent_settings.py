@@ -25,8 +25,8 @@ class Setup:
 
 
 SAMPLES = 50_000
-"""Tokens on Exact-v0: what our PPO needs for 0.95, the mean over five seeds, in steps of 10,000. With
-40,000 it comes to 0.90."""
+"""Tokens on Exact-v0: what our PPO needs for 0.95, the mean over five seeds, in steps of 10,000.
+With 40,000 it comes to 0.90."""
 
 MONTE_CARLO = {"gae_lambda": 1.0}
 """Values begin at 0 and an episode is five tokens: until they have learned, they only mislead."""
