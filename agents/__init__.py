@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlhf_gym.agents.callbacks import SampleTableCallback, TextMetricsCallback
+    from rlhf_gym.agents.callbacks import GammaCallback, SampleTableCallback, TextMetricsCallback
     from rlhf_gym.agents.checkpoint import CheckpointCallback
     from rlhf_gym.agents.lm_policy import LMPolicy
     from rlhf_gym.agents.minibatches import Minibatch
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "CheckpointCallback": "checkpoint",
+    "GammaCallback": "callbacks",
     "LMPolicy": "lm_policy",
     "Minibatch": "minibatches",
     "PPO": "ppo",
@@ -40,6 +41,7 @@ __all__ = [
     "REBEL",
     "RLOO",
     "CheckpointCallback",
+    "GammaCallback",
     "LMPolicy",
     "Minibatch",
     "PPOConfig",

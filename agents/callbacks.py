@@ -19,9 +19,12 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from rlhf_gym.agents.checkpoint import CheckpointCallback
 from rlhf_gym.agents.stepping import text_tasks
 from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.envs.sb3 import required_gamma
+from rlhf_gym.rewards.discount import check_gamma
 
 __all__ = [
     "CheckpointCallback",
+    "GammaCallback",
     "SampleTableCallback",
     "TextMetricsCallback",
     "TokenProgressBar",
@@ -147,6 +150,24 @@ class TokenProgressBar(ProgressBarCallback):
     def _on_step(self) -> bool:
         done = self.model.num_timesteps - self.model._num_timesteps_at_start
         self.pbar.update(min(done, self.pbar.total or done) - self.pbar.n)
+        return True
+
+
+class GammaCallback(BaseCallback):
+    """Refuses to learn if the reward is shaped for another discount than the agent's.
+
+    For stock agents: ours compare by themselves. An agent without a discount counts as 1.
+
+    Raises:
+        InvalidArgument: at the start of `learn`, before a step is taken.
+    """
+
+    def _on_training_start(self) -> None:
+        gamma = float(vars(self.model).get("gamma", 1.0))
+        remedy = f"Give {type(self.model).__name__} and the shaping the same gamma"
+        check_gamma(required_gamma(self.training_env), gamma, remedy)
+
+    def _on_step(self) -> bool:
         return True
 
 

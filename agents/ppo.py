@@ -104,6 +104,11 @@ class PPO(TextAlgorithm):
                 "and LMActorCriticPolicy, which bootstraps",
             )
 
+    @property
+    def gamma(self) -> float:
+        """Discount per token."""
+        return self.config.gamma
+
     def compute_advantages(self, batch: RolloutBatch) -> RolloutBatch:
         """Advantages and returns by generalised advantage estimation."""
         assert batch.values is not None

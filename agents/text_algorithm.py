@@ -20,6 +20,7 @@ from rlhf_gym.agents.rollout import RolloutBatch, collect_wave, concatenate
 from rlhf_gym.agents.stepping import Step
 from rlhf_gym.core.errors import NonFiniteTraining
 from rlhf_gym.core.scoring import token_log_probs
+from rlhf_gym.rewards.discount import check_gamma
 from rlhf_gym.rewards.kl_estimators import kl_k3
 
 
@@ -32,6 +33,11 @@ class TextAlgorithm(LMAlgorithm):
     """
 
     # What a subclass says -----------------------------------------------------------------------
+
+    @property
+    def gamma(self) -> float:
+        """Discount per token: none, unless a subclass has one."""
+        return 1.0
 
     episodes_together: ClassVar[int] = 1
     """Consecutive episodes of a batch that the loss needs side by side."""
@@ -131,9 +137,13 @@ class TextAlgorithm(LMAlgorithm):
             progress_bar: show one.
 
         Raises:
+            InvalidArgument: the reward is shaped for another discount.
             NonFiniteTraining: a loss or gradient is NaN or infinite; the parameters are as they
                 were before.
         """
+        for task in self.stepper.tasks:
+            remedy = f"Give {type(self).__name__} or the shaping the other's gamma"
+            check_gamma(task.required_gamma, self.gamma, remedy)
         total_timesteps, callback = self._setup_learn(
             total_timesteps,
             callback,

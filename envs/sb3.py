@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.envs.text.infos import row_info
+from rlhf_gym.rewards.discount import check_gamma
 
 VecObs = Any
 BoolArray = NDArray[np.bool_]
@@ -191,7 +192,8 @@ def make_sb3_env(
     Args:
         env: an id or spec for `gym.make_vec`, or an environment.
         num_envs: rows, for an id or spec; 1 by default.
-        gamma: the discount of the agent that will train on it; only for a warning.
+        gamma: the discount of the agent that will train on it, to be compared with what the
+            environment's reward needs; `GammaCallback` compares the agent's own.
         monitor: file for VecMonitor to write episodes to.
         info_keywords: what else VecMonitor shall write, keys of info at an episode's end.
         **kwargs: arguments of the environment, for an id or spec.
@@ -200,7 +202,8 @@ def make_sb3_env(
         The environment behind `GymnasiumVecEnv` and `VecMonitor`.
 
     Raises:
-        InvalidArgument: `num_envs` or arguments for an environment that exists already.
+        InvalidArgument: `num_envs` or arguments for an environment that exists already; a reward
+            that is shaped for another discount.
     """
     if isinstance(env, str | EnvSpec):
         vector = gym.make_vec(env, num_envs=1 if num_envs is None else num_envs, **kwargs)
@@ -214,6 +217,7 @@ def make_sb3_env(
                 "Give its id instead, or make it with those arguments",
             )
     adapted = GymnasiumVecEnv(vector)
+    check_gamma(required_gamma(adapted), gamma, "Give make_sb3_env, the agent and the shaping one")
     if gamma < 1 and _reward_timing(adapted) == "end":
         warnings.warn(
             f"reward_timing='end' pays every token's reward with the last one, so gamma={gamma} "
@@ -223,6 +227,15 @@ def make_sb3_env(
             stacklevel=2,
         )
     return VecMonitor(adapted, filename=monitor, info_keywords=tuple(info_keywords))
+
+
+def required_gamma(env: VecEnv) -> float | None:
+    """The only discount that the environment's reward is right for; None if it is for any."""
+    try:
+        required: float | None = env.get_attr("required_gamma")[0]
+    except AttributeError:  # an environment of somebody else's
+        return None
+    return required
 
 
 def _as_vector(env: VectorEnv[Any, Any, Any] | gym.Env[Any, Any]) -> VectorEnv[Any, Any, Any]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rlhf_gym.rewards.controllers import AdaptiveKL, FixedKL, KLController
     from rlhf_gym.rewards.credit import credit_by_token
     from rlhf_gym.rewards.dense import PartialScores, TokenHeads
+    from rlhf_gym.rewards.discount import check_gamma
     from rlhf_gym.rewards.ensemble import EnsembleReward
     from rlhf_gym.rewards.kl import KLPenalty, adapter_off_reference, sampled_kl
     from rlhf_gym.rewards.lengths import (
@@ -92,6 +93,7 @@ _MODULES = {
     "adapter_off_reference": "kl",
     "as_reward": "base",
     "as_weighted": "base",
+    "check_gamma": "discount",
     "credit_by_token": "credit",
     "exact_match": "verifiable",
     "numeric_match": "verifiable",
@@ -142,6 +144,7 @@ __all__ = [
     "adapter_off_reference",
     "as_reward",
     "as_weighted",
+    "check_gamma",
     "credit_by_token",
     "exact_match",
     "numeric_match",

@@ -22,6 +22,7 @@ from rlhf_gym.envs.text.automata import TokenAutomaton, forbid_sequences
 from rlhf_gym.envs.text.grammars import Grammar
 from rlhf_gym.envs.text.masking import ActionMasks
 from rlhf_gym.envs.text.prompts import PromptSet
+from rlhf_gym.rewards.base import WeightedReward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -154,6 +155,35 @@ def check_fit(
             f"its {prompts.lengths[longest]} tokens and a response of {max_response_tokens} do not "
             f"fit into the model's context of {context}",
             "Shorten the prompt or max_response_tokens, or take a model with a longer context",
+        )
+
+
+def check_reward(
+    reward: WeightedReward | None, num_envs: int, *, ends: str, length_limit: str
+) -> None:
+    """Refuse a reward that the way episodes end would spoil.
+
+    Raises:
+        InvalidArgument: responses are compared with each other, but end apart or alone; or a
+            potential that is 0 at the end, where the agent bootstraps.
+    """
+    if reward is None:
+        return
+    if reward.batchwise and (ends != "together" or num_envs < 2):
+        raise InvalidArgument(
+            "ends",
+            ends,
+            "the reward compares the responses that are scored together, and with "
+            f"num_envs={num_envs} they would be whichever happened to end in the same step",
+            'Make the environment with ends="together" and num_envs of 2 or more',
+        )
+    if reward.gamma is not None and length_limit == "truncate":
+        raise InvalidArgument(
+            "length_limit",
+            length_limit,
+            "shaping takes the potential to be 0 where a response ends, and a truncated one goes "
+            "on for the agent",
+            'Make the environment with length_limit="terminate"',
         )
 
 

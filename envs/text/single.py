@@ -104,6 +104,11 @@ class TextGenerationEnv(gym.Env[Any, Any]):
         return self.vector_env.kl_coef
 
     @property
+    def required_gamma(self) -> float | None:
+        """The only discount that the reward is right for; None if it is for any."""
+        return self.vector_env.required_gamma
+
+    @property
     def episodes_seen(self) -> int:
         """Episodes that have ended."""
         return self.vector_env.episodes_seen

@@ -185,6 +185,7 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         model = checks.model_of(reference, device)
         ledger = RewardLedger(reward, gold, model, by_step=reward_timing == "step")
         self.reward, self.reference = ledger.reward, ledger.reference
+        checks.check_reward(self.reward, num_envs, ends=ends, length_limit=length_limit)
         checks.check_fit(self.reference, self.rules, self.prompts, max_response_tokens)
         self.device = checks.device_of(self.reference, device)
         self.masks = checks.make_masks(
@@ -313,6 +314,11 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def kl_coef(self) -> float | None:
         """Reward per nat of KL in force; None without a KL penalty."""
         return self._engine.ledger.kl_coef
+
+    @property
+    def required_gamma(self) -> float | None:
+        """The only discount that the reward is right for; None if it is for any."""
+        return None if self.reward is None else self.reward.gamma
 
     @property
     def episodes_seen(self) -> int:

@@ -169,7 +169,7 @@ def _train_ours(
 def _train_stock(
     stock: StockAgent, config: TrainConfig, env: VectorEnv[Any, Any, Any], folder: Path
 ) -> TrainResult:
-    from rlhf_gym.agents.callbacks import TextMetricsCallback
+    from rlhf_gym.agents.callbacks import GammaCallback, TextMetricsCallback
     from rlhf_gym.core.models import save_model
     from rlhf_gym.envs.sb3 import make_sb3_env
 
@@ -202,7 +202,7 @@ def _train_stock(
         ) from error
     agent.learn(
         config.total_timesteps,
-        callback=TextMetricsCallback(update_kl=True),
+        callback=[GammaCallback(), TextMetricsCallback(update_kl=True)],
         log_interval=stock.log_interval,
         tb_log_name=config.agent,
         progress_bar=config.progress,
