@@ -63,6 +63,7 @@ class StackedEyes(nn.Module):
     SHAPES = ((7, 3), (5, 2), (3, 1), (3, 1))
     CHANNELS = 16
     FEATURES = CHANNELS * 16
+    SMALLEST = 43  # pixels of which the last convolution still sees one place: 43, 13, 5, 3, 1
 
     def __init__(self, members: int, channels: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class RewardEnsemble(nn.Module):
         l2: each member's weight of the l2 penalty, which `fit` moves; 0 before, shape (members,).
 
     Raises:
-        InvalidArgument: no members, no width.
+        InvalidArgument: no members, no width, or images too small for the convolutions.
     """
 
     mean: Tensor
@@ -140,6 +141,13 @@ class RewardEnsemble(nn.Module):
         self.eyes: StackedEyes | None = None
         seen = encoding.observation_features
         if encoding.is_image:
+            if sorted(encoding.observation_shape)[-2] < StackedEyes.SMALLEST:
+                raise InvalidArgument(
+                    "observation_space",
+                    encoding.observation_shape,
+                    f"images of less than {StackedEyes.SMALLEST} pixels a side are too small",
+                    "Enlarge them, or flatten them into a vector",
+                )
             self.eyes = StackedEyes(members, encoding.channels, generator)
             seen = StackedEyes.FEATURES
         widths = [seen + encoding.action_features, *hidden, 1]
