@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlhf_gym.core.episodes import Episodes
 from rlhf_gym.core.errors import InvalidArgument, InvalidReward
@@ -95,13 +95,13 @@ def as_potential(
     Raises:
         InvalidArgument: none of them.
     """
-    from torch.nn import Module
+    from transformers import PreTrainedModel
 
     if isinstance(source, Potential):
         return source
-    if isinstance(source, RewardModel | Module | str | Path):
+    if isinstance(source, RewardModel | PreTrainedModel | str | Path):
         return ModelPotential(source)
-    if callable(source):
+    if callable(source) and not isinstance(source, nn.Module):
         return TextPotential(source)
     raise InvalidArgument(
         "potential",

@@ -44,8 +44,9 @@ def repeated_share(episodes: Episodes, n: int) -> Tensor:
     places = torch.arange(grams.shape[1])
     real = places + n <= written.unsqueeze(-1)
     # One number per n-gram, the same wherever it occurs; what is no n-gram gets -1.
-    _, number = grams.flatten(0, 1).unique(dim=0, return_inverse=True)
+    _, number = torch.unique(grams.flatten(0, 1), dim=0, return_inverse=True)
     number = number.reshape(real.shape).masked_fill(~real, -1)
     ordered = number.sort(-1).values
     again = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
-    return again.sum(-1) / real.sum(-1).clamp_min(1)
+    share: Tensor = again.sum(-1) / real.sum(-1).clamp_min(1)
+    return share

@@ -46,6 +46,8 @@ class PotentialShaping(RewardTerm):
     Phi = 0 at terminal states.
     """
 
+    gamma: float
+
     def __init__(
         self,
         potential: Potential | RewardModel | PreTrainedModel | str | Path | TextPotentialFunction,

@@ -253,7 +253,8 @@ class GroupNormalised(TransformedReward):
     def transform(self, scores: Tensor, episodes: Episodes) -> Affine:
         """scores / std - mean / std of each group."""
         width = episodes.prompt_width
-        _, group = episodes.input_ids[:, :width].cpu().unique(dim=0, return_inverse=True)
+        prompts = episodes.input_ids[:, :width].cpu()
+        _, group = torch.unique(prompts, dim=0, return_inverse=True)
         return _normalise(scores, group, self.name, divide=self.divide)
 
 

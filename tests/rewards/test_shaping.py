@@ -65,6 +65,8 @@ def test_discounts_are_checked(gamma):
 def test_potentials_are_checked(write):
     with pytest.raises(InvalidArgument, match="potential"):
         PotentialShaping(3.0)
+    with pytest.raises(InvalidArgument, match="neither a model nor a function"):
+        PotentialShaping(torch.nn.Linear(2, 1))
     with pytest.raises(InvalidReward, match="no finite score"):
         PotentialShaping(lambda p, r: [float("nan")] * len(r)).token_rewards(write("a <stop>"))
     with pytest.raises(InvalidReward, match=r"not of shape \(1, 3\)"):
