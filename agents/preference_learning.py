@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from gymnasium.spaces import Discrete
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -218,7 +219,7 @@ class PreferenceLearning:
         actions = batch_space(self.env.action_space, self.env.num_envs)
         actions.seed(self.seed)
         rng = np.random.default_rng(self.seed)
-        masked = self.env.has_attr("action_masks")
+        masked = isinstance(self.env.action_space, Discrete) and self.env.has_attr("action_masks")
         for _ in range(-(-self.config.explore // self.env.num_envs)):
             self.env.step(self._masked(rng) if masked else actions.sample())
         self.taught.episodes.clear()

@@ -171,7 +171,8 @@ class _Fit:
         self.ensemble.l2.copy_(self.l2)
         return self._report(passes)
 
-    def _pass(self) -> None:
+    @torch.enable_grad()
+    def _pass(self) -> None:  # some agents (ARS) act, and so ask, with gradients switched off
         order = torch.randperm(len(self.data.items), generator=self.generator)
         for rows in torch.split(order, self.config.batch_size):
             weighted = self.data.weights[:, rows] * self._log_likelihood(rows)
