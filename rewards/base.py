@@ -37,6 +37,8 @@ class TokenStep:
         log_probs: log pi of each action in nats, shape (n,), NaN where unknown; None if none is.
         log_distribution: log pi of the whole vocabulary, shape (n, vocab), or None.
         reference_log_distribution: log pi_ref of the vocabulary, shape (n, vocab), or None.
+        begun: gives the episodes as they stand before the action; `prefixes.written` adds it. None
+            for a step made by hand.
     """
 
     rows: Tensor
@@ -47,6 +49,7 @@ class TokenStep:
     log_probs: Tensor | None = None
     log_distribution: Tensor | None = None
     reference_log_distribution: Tensor | None = None
+    begun: Callable[[], Episodes] | None = None
 
 
 class RewardTerm(ABC):

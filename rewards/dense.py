@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from rlhf_gym.core.episodes import Episodes
-from rlhf_gym.rewards.base import RewardTerm
+from rlhf_gym.rewards.base import RewardTerm, TokenStep
 from rlhf_gym.rewards.model import RewardModel
+from rlhf_gym.rewards.prefixes import begun, written
 
 
 class PartialScores(RewardTerm):
@@ -42,6 +43,12 @@ class PartialScores(RewardTerm):
         if not self.from_prompt:
             scores[:, 0] = 0.0
         return scores.diff(dim=-1) * episodes.mask.cpu()
+
+    def step_rewards(self, step: TokenStep) -> Tensor:
+        """Gain of the score in one step, shape (n,), at one pass of the model per step."""
+        after = written(begun(step, self.name), step.actions)
+        last = after.lengths.cpu().unsqueeze(-1) - 1
+        return self.token_rewards(after).gather(1, last).squeeze(-1)
 
 
 class TokenHeads(RewardTerm):

@@ -35,6 +35,10 @@ class Potential(ABC):
         What it says of the finished response and behind it does not matter: shaping takes 0 there.
         """
 
+    @abstractmethod
+    def current(self, episodes: Episodes) -> Tensor:
+        """The potential of each text as it stands, for unfinished episodes, shape (batch,)."""
+
 
 class ModelPotential(Potential):
     """The score of a reward model, or the value of a value model, at every prefix.
@@ -50,6 +54,11 @@ class ModelPotential(Potential):
     def values(self, episodes: Episodes) -> Tensor:
         """Its output at every prefix, shape (batch, 1 + time)."""
         return self.model.prefix_scores(episodes)
+
+    def current(self, episodes: Episodes) -> Tensor:
+        """Its output at the last token so far, shape (batch,)."""
+        scores = self.model.prefix_scores(episodes)
+        return scores.gather(1, episodes.lengths.cpu().unsqueeze(-1)).squeeze(-1)
 
 
 class TextPotential(Potential):
@@ -85,6 +94,11 @@ class TextPotential(Potential):
         running = torch.arange(values.shape[1]) < episodes.lengths.cpu().unsqueeze(-1)
         values[running] = torch.tensor([known[state] for state in states])
         return values
+
+    def current(self, episodes: Episodes) -> Tensor:
+        """What the function says of each text, shape (batch,)."""
+        said = self.function(list(episodes.prompts), list(episodes.responses))
+        return check_scores(said, len(episodes), "potential")
 
 
 def as_potential(

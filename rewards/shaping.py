@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlhf_gym.core.episodes import Episodes
 from rlhf_gym.core.errors import InvalidArgument
-from rlhf_gym.rewards.base import RewardTerm
+from rlhf_gym.rewards.base import RewardTerm, TokenStep
 from rlhf_gym.rewards.model import RewardModel
 from rlhf_gym.rewards.potentials import (
     Potential,
@@ -18,6 +18,7 @@ from rlhf_gym.rewards.potentials import (
     as_potential,
     check_potential,
 )
+from rlhf_gym.rewards.prefixes import begun, written
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -68,3 +69,10 @@ class PotentialShaping(RewardTerm):
         # State t is behind t tokens; the one behind the last token is terminal.
         values = values.masked_fill(written >= episodes.lengths.cpu().unsqueeze(-1), 0.0)
         return self.gamma * values[:, 1:] - values[:, :-1]
+
+    def step_rewards(self, step: TokenStep) -> Tensor:
+        """F of one step, shape (n,); asks for the potential before and behind the action."""
+        before = begun(step, self.name)
+        after = self.potential.current(written(before, step.actions)).float().cpu()
+        after = after.masked_fill(step.ended.cpu(), 0.0)
+        return self.gamma * after - self.potential.current(before).float().cpu()

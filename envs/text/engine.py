@@ -6,6 +6,7 @@ Gymnasium's rules (autoreset, spaces, infos) are `vector.py`'s; nothing here kno
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -87,7 +88,14 @@ class TextEngine:
         self._rules = masks.rules
         self._device = device
         self.responses = Responses(num_envs, prompt_width, max_response_tokens, masks.rules.pad_id)
-        self._stepwise = Stepwise(self.responses, masks, ledger, max_bytes=max_bytes, device=device)
+        self._stepwise = Stepwise(
+            self.responses,
+            masks,
+            ledger,
+            max_bytes=max_bytes,
+            device=device,
+            begun=self._begun,
+        )
         self._stops = np.zeros(masks.rules.vocab_size, dtype=np.bool_)
         self._stops[list(masks.rules.stop_ids)] = True
         self._stop_ids = frozenset(masks.rules.stop_ids)
@@ -200,20 +208,27 @@ class TextEngine:
         return np.flatnonzero(ended & self.responses.live)
 
     def _episodes(self, rows: IntArray, stopped: BoolArray) -> Episodes:
-        responses = self.responses
-        index = responses.prompt_index[rows]
-        log_probs = torch.from_numpy(responses.log_probs[rows])
-        return Episodes(
-            input_ids=torch.from_numpy(responses.ids[rows]).to(self._device),
-            attention_mask=torch.from_numpy(responses.mask[rows]).bool().to(self._device),
-            prompt_width=responses.prompt_width,
+        log_probs = torch.from_numpy(self.responses.log_probs[rows])
+        return replace(
+            self._begun(rows),
             stopped=torch.from_numpy(stopped).to(self._device),
-            rules=self._rules,
-            tokenizer=self._tokenizer,
-            prompts=[self.prompts.texts[i] for i in index],
-            rows=[self.prompts.rows[i] for i in index],
             # None rather than all NaN, so that no pass of the reference is made for nothing.
             log_probs=None if bool(log_probs.isnan().all()) else log_probs,
             log_distributions=self._stepwise.log_distributions(rows),
             action_masks=self._stepwise.action_masks(rows),
+        )
+
+    def _begun(self, rows: IntArray) -> Episodes:
+        """The episodes of some rows as they stand, shape (k,), what the policy wrote left out."""
+        responses = self.responses
+        index = responses.prompt_index[rows]
+        return Episodes(
+            input_ids=torch.from_numpy(responses.ids[rows]).to(self._device),
+            attention_mask=torch.from_numpy(responses.mask[rows]).bool().to(self._device),
+            prompt_width=responses.prompt_width,
+            stopped=torch.zeros(len(rows), dtype=torch.bool, device=self._device),
+            rules=self._rules,
+            tokenizer=self._tokenizer,
+            prompts=[self.prompts.texts[i] for i in index],
+            rows=[self.prompts.rows[i] for i in index],
         )

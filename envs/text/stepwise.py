@@ -7,7 +7,7 @@ the exact KL estimator do need it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlhf_gym.core.channel import SampledActions
+from rlhf_gym.core.episodes import Episodes
 from rlhf_gym.core.tokens import legal_logits
 from rlhf_gym.envs.text.history import VocabularyHistory
 from rlhf_gym.envs.text.mask_tracking import MaskTracker
@@ -37,6 +38,7 @@ class Stepwise:
         ledger: pays stepwise terms and says which distributions it needs later.
         max_bytes: limit of each history.
         device: where the reference is.
+        begun: some rows' episodes as they stand.
 
     Attributes:
         is_needed: False if a step has nothing to remember or compute but the token itself.
@@ -50,7 +52,9 @@ class Stepwise:
         *,
         max_bytes: int,
         device: torch.device | str,
+        begun: Callable[[IntArray], Episodes],
     ) -> None:
+        self._begun = begun
         self._responses = responses
         self._masks = masks
         self._ledger = ledger
@@ -183,6 +187,7 @@ class Stepwise:
             log_probs=None if record is None else record.log_probs[which],
             log_distribution=_rows_of(record, which),
             reference_log_distribution=distribution,
+            begun=lambda: self._begun(rows),
         )
         total = np.zeros(len(rows))
         for name, share in self._ledger.pay_step(step).items():
