@@ -75,8 +75,8 @@ class AttentionSpread(Spread):
         batches = zip(torch.split(ids, size), torch.split(mask, size), strict=True)
         model = self.reward_model.model
         weights = torch.cat([last_token_attention(model, i, m, self.layer) for i, m in batches])
-        paid = weights[:, episodes.prompt_width :] * episodes.mask.cpu()
-        # The last token sees itself, so that there is always something to divide by.
+        # Padding gets none; the last token sees itself, so there is always something to divide by.
+        paid = weights[:, episodes.prompt_width :]
         attention = paid / paid.sum(-1, keepdim=True)
         last = episodes.at_last_token(torch.ones(len(episodes)))
         return self.mix * attention + (1 - self.mix) * last
