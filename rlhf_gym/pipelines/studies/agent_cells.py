@@ -45,7 +45,7 @@ class Trained(NamedTuple):
 
 def train(name: str, env_id: str, setup: Setup, seed: int) -> Trained:
     """Train an agent by its name in the registry; ours and stock ones alike."""
-    env = make_sb3_env(env_id, num_envs=setup.rows, kl_mode=setup.kl_mode)
+    env = make_sb3_env(env_id, num_envs=setup.rows, kl_mode=setup.kl_mode, **setup.env)
     agent = make_agent(name, env, setup.settings, seed)
     started = time.perf_counter()
     # SB3 calls ARS's callback once per row and step, and ARS counts all rows each time.
