@@ -49,7 +49,7 @@ EXACT: dict[str, Setup] = {
         256, SAMPLES, {"learning_rate": 3e-3, "vf_coef": 0.5, **MONTE_CARLO}
     ),
     "contrib.recurrent_ppo": Setup(256, SAMPLES, {"learning_rate": 2e-3, **MONTE_CARLO}),
-    "contrib.qrdqn": Setup(64, SAMPLES, {"learning_rate": 1e-3}, kl_mode="soft"),
+    "contrib.qrdqn": Setup(64, SAMPLES, {"learning_rate": 1e-3, "batch_size": 128}, kl_mode="soft"),
     "contrib.ars": Setup(8, SAMPLES, kl_mode="soft"),
 }
 
