@@ -118,7 +118,7 @@ def answer_value(label: Label) -> float | None:
             return float(order[0] == 0)
         case Ranking(order):
             # Above 1, out of the way of the tie's 0.5.
-            return 2.0 + sum(len(order) ** place * item for place, item in enumerate(order))
+            return float(2 + sum(len(order) ** place * item for place, item in enumerate(order)))
         case Best(index) | Choice(index):
             return float(index)
         case Thumb(up):
