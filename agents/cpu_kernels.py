@@ -1,7 +1,4 @@
-"""GELU for training passes on CPUs, where torch's own kernel is slow.
-
-Forward and backward together, on one core: of 752 x 512 numbers 0.9 instead of 1.4 ms.
-"""
+"""GELU for training passes on CPUs, where torch's own kernel is slow."""
 
 from __future__ import annotations
 
