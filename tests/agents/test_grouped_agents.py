@@ -84,8 +84,8 @@ def test_the_loss_of_rloo_by_hand(make_env: Maker, monkeypatch: pytest.MonkeyPat
     assert batch.advantages is not None
     # Returns 2, 1 and 3, 0: each minus the other of its prompt.
     assert batch.advantages.tolist() == [1.0, -1.0, 3.0, -3.0]
-    # Ratios of whole responses exp(-2.1 + 2.2...): row 0 exp(0.5) clipped to 1.2, row 1 exp(0) = 1,
-    # row 2 exp(-0.1) = 0.904837, row 3 exp(-0.5) clipped to 0.8.
+    # Ratios of whole responses: row 0 exp(-1.5 + 2) = exp(0.5), clipped to 1.2; row 1 exp(0) = 1;
+    # row 2 exp(-3.1 + 3) = 0.904837; row 3 exp(-1.5 + 1) = exp(-0.5), clipped to 0.8.
     says(
         agent,
         torch.tensor([[-0.75, -0.75], [-1.0, 0.0], [-2.1, -1.0], [-1.5, 0.0]]),
