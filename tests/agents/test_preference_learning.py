@@ -1,4 +1,5 @@
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,11 @@ def test_returns_and_rounds_are_logged(tmp_path: Path) -> None:
     assert {"reward/gold", "reward/automated", "reward/learned", "reward/paid"} <= tags
     assert {f"preferences/{name}" for name in loop.history[-1] if name != "timesteps"} <= tags
     assert [event.value for event in events.Scalars("preferences/labels")][-1] == 12
+    glossary = Path(__file__).parents[2] / "docs" / "metrics.md"
+    _, _, acting = glossary.read_text().partition("## Tasks of acting")
+    explained = set(re.findall(r"^\| `([^`]+)`", acting, flags=re.MULTILINE))
+    ours = {tag for tag in tags if tag.startswith(("reward/", "preferences/"))}
+    assert explained == ours | {"rollout/episode_length"}
 
 
 def test_mistakes_are_named_before_work_is_lost(tmp_path: Path) -> None:
