@@ -34,7 +34,12 @@ if TYPE_CHECKING:
     )
     from rlhf_gym.rewards.model import RewardModel
     from rlhf_gym.rewards.penalty import Penalty, ScorePenalty
-    from rlhf_gym.rewards.potentials import ModelPotential, Potential, TextPotential
+    from rlhf_gym.rewards.potentials import (
+        ModelPotential,
+        Potential,
+        RewardPotential,
+        TextPotential,
+    )
     from rlhf_gym.rewards.repetition import RepetitionPenalty
     from rlhf_gym.rewards.shaping import PotentialShaping
     from rlhf_gym.rewards.spread import Lump, Spread, UniformSpread
@@ -74,6 +79,7 @@ _MODULES = {
     "RegexReward": "wording",
     "RepetitionPenalty": "repetition",
     "RewardModel": "model",
+    "RewardPotential": "potentials",
     "RewardTerm": "base",
     "RunningNormalised": "transforms",
     "ScorePenalty": "penalty",
@@ -125,6 +131,7 @@ __all__ = [
     "RegexReward",
     "RepetitionPenalty",
     "RewardModel",
+    "RewardPotential",
     "RewardTerm",
     "RunningNormalised",
     "ScorePenalty",

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor
 
 from rlhf_gym.core.episodes import Episodes
 from rlhf_gym.rewards.base import RewardTerm, TokenStep
 from rlhf_gym.rewards.model import RewardModel
 from rlhf_gym.rewards.prefixes import begun, written
+
+
+class ScoresPrefixes(Protocol):
+    """What has an opinion of a response while it is being written, such as a reward model."""
+
+    def prefix_scores(self, episodes: Episodes) -> Tensor:
+        """Score of the response's first t tokens, shape (batch, 1 + time); 0 behind its end."""
 
 
 class PartialScores(RewardTerm):
@@ -22,7 +31,8 @@ class PartialScores(RewardTerm):
     that of `PotentialShaping`.
 
     Args:
-        reward_model: a causal model that shares the policy's tokenizer.
+        reward_model: a causal model that shares the policy's tokenizer; or a `RewardPotential`,
+            for a reward that is no model.
         from_prompt: begin at the prompt's score rather than at 0.
         name: tag of the term.
 
@@ -31,7 +41,7 @@ class PartialScores(RewardTerm):
     """
 
     def __init__(
-        self, reward_model: RewardModel, *, from_prompt: bool = False, name: str = "dense"
+        self, reward_model: ScoresPrefixes, *, from_prompt: bool = False, name: str = "dense"
     ) -> None:
         self.reward_model = reward_model
         self.from_prompt = from_prompt

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from rlhf_gym.core.episodes import Episodes
 from rlhf_gym.core.errors import InvalidArgument, InvalidReward
-from rlhf_gym.rewards.base import check_scores
+from rlhf_gym.rewards.base import RewardFunction, RewardTerm, as_weighted, check_scores
 from rlhf_gym.rewards.model import RewardModel
+from rlhf_gym.rewards.prefixes import cut
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -99,6 +100,55 @@ class TextPotential(Potential):
         """What the function says of each text, shape (batch,)."""
         said = self.function(list(episodes.prompts), list(episodes.responses))
         return check_scores(said, len(episodes), "potential")
+
+
+class RewardPotential(Potential):
+    """What a reward says of the text so far, as if it had been cut there; 0 while it is empty.
+
+    For rewards that are no models: the reward is asked once for every length of response.
+
+    Args:
+        reward: a term, a sum of terms or a function; what it says of a text must not depend on
+            other texts or on the past.
+
+    Raises:
+        InvalidArgument: it does.
+    """
+
+    def __init__(self, reward: RewardTerm | RewardFunction) -> None:
+        self.reward = as_weighted(reward)
+        moving = any(term.state_dict() for _, term in self.reward.parts)
+        if self.reward.batchwise or moving:
+            raise InvalidArgument(
+                "potential",
+                [term.name for _, term in self.reward.parts],
+                "what it says of a text changes with other texts",
+                "Give the reward that it normalises",
+            )
+
+    def prefix_scores(self, episodes: Episodes) -> Tensor:
+        """Score of the response's first t tokens, shape (batch, 1 + time); 0 behind its end."""
+        lengths = episodes.lengths.cpu()
+        scores = torch.zeros(len(episodes), 1 + episodes.mask.shape[1])
+        for length in range(1, int(lengths.max()) + 1):
+            rows = (lengths >= length).nonzero().squeeze(-1)
+            scores[rows, length] = self._of(cut(episodes, rows, length))
+        return scores
+
+    def values(self, episodes: Episodes) -> Tensor:
+        """`prefix_scores`."""
+        return self.prefix_scores(episodes)
+
+    def current(self, episodes: Episodes) -> Tensor:
+        """What it says of each text, 0 of an empty one, shape (batch,)."""
+        scores = torch.zeros(len(episodes))
+        rows = episodes.lengths.cpu().nonzero().squeeze(-1)
+        if len(rows):
+            scores[rows] = self._of(cut(episodes, rows, episodes.mask.shape[1]))
+        return scores
+
+    def _of(self, episodes: Episodes) -> Tensor:
+        return self.reward.token_rewards(episodes).float().cpu().sum(-1)
 
 
 def as_potential(

@@ -51,3 +51,35 @@ def written(before: Episodes, actions: torch.Tensor) -> Episodes:
         stopped=torch.isin(tokens, torch.tensor(before.rules.stop_ids, device=ids.device)),
         _cache={},
     )
+
+
+def cut(episodes: Episodes, rows: torch.Tensor, length: int) -> Episodes:
+    """Some of the episodes, with no more than so many tokens of their responses.
+
+    Args:
+        episodes: finished or not, with responses of at least one token.
+        rows: which of them, shape (n,).
+        length: tokens that are left of each response.
+
+    Returns:
+        Episodes of the same width, without log-probabilities; those that were cut did not stop.
+    """
+    rows = rows.to(episodes.input_ids.device)
+    end = episodes.prompt_width + length
+    ids, mask = episodes.input_ids[rows].clone(), episodes.attention_mask[rows].clone()
+    ids[:, end:] = episodes.rules.pad_id
+    mask[:, end:] = False
+    whole = episodes.lengths[rows] <= length
+    which = rows.tolist()
+    return dataclasses.replace(
+        episodes,
+        input_ids=ids,
+        attention_mask=mask,
+        stopped=episodes.stopped[rows] & whole.to(episodes.stopped.device),
+        prompts=[episodes.prompts[i] for i in which],
+        rows=[episodes.rows[i] for i in which] if episodes.rows else (),
+        log_probs=None,
+        log_distributions=None,
+        action_masks=None,
+        _cache={},
+    )

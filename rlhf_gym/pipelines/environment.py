@@ -79,17 +79,20 @@ class EnvironmentConfig:
             )
 
 
-def make_environment(config: EnvironmentConfig, *, ends: Ends | None = None) -> VectorEnv:
+def make_environment(
+    config: EnvironmentConfig, *, ends: Ends | None = None, **settings: Any
+) -> VectorEnv:
     """The vector environment that the flags describe.
 
     Args:
         config: the flags.
         ends: how its episodes end, see `TextGenerationVectorEnv`; None leaves it to the task.
+        **settings: other arguments of the environment, which win over the flags.
     """
     import rlhf_gym  # noqa: F401  registers the tasks
 
     make = _own_task if config.model is not None else _registered_task
-    return make(config, {} if ends is None else {"ends": ends})
+    return make(config, settings if ends is None else {"ends": ends, **settings})
 
 
 def _registered_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:
@@ -103,7 +106,7 @@ def _registered_task(config: EnvironmentConfig, settings: dict[str, Any]) -> Vec
         "kl_mode": config.kl_mode,
         "max_response_tokens": config.max_response_tokens,
     }
-    overrides = {**settings, **{key: value for key, value in given.items() if value is not None}}
+    overrides = {key: value for key, value in given.items() if value is not None}
     if config.reward is not None:
         overrides["reward"] = load_reward(config.reward, "reward")
     if config.gold is not None:
@@ -111,7 +114,7 @@ def _registered_task(config: EnvironmentConfig, settings: dict[str, Any]) -> Vec
     if config.temperature != 1.0:
         overrides["temperature"] = config.temperature
     try:
-        return gym.make_vec(config.env, num_envs=config.num_envs, **overrides)
+        return gym.make_vec(config.env, num_envs=config.num_envs, **{**overrides, **settings})
     except GymnasiumError as error:
         raise InvalidArgument(
             "env", config.env, str(error), "`rlhf-gym list` shows the environments"
@@ -144,17 +147,19 @@ def _own_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:
             mode=config.kl_mode or "sampled",
         )
     renamed = {config.prompt_column: "prompt"} if config.prompt_column != "prompt" else None
+    judged = {
+        "reward": reward,
+        "gold": None if config.gold is None else load_reward(config.gold, "gold"),
+    }
     return TextGenerationVectorEnv(
         read_records(config.prompts, columns=renamed, required=("prompt",)),
         tokenizer,
-        reward=reward,
-        gold=None if config.gold is None else load_reward(config.gold, "gold"),
         reference=reference,
         num_envs=config.num_envs,
         max_prompt_tokens=config.max_prompt_tokens,
         max_response_tokens=config.max_response_tokens or 32,
         temperature=config.temperature,
-        **settings,
+        **{**judged, **settings},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gymnasium as gym
@@ -10,17 +11,18 @@ from rich.table import Table
 
 from rlhf_gym.agents.registry import AGENTS
 from rlhf_gym.core.command import Command
-from rlhf_gym.core.registry import Registry
+from rlhf_gym.core.registry import Entry
 from rlhf_gym.rewards.registry import REWARDS
+from rlhf_gym.rewards.schemes import PRESETS, Preset
 
 
 @dataclass(frozen=True)
 class ListConfig:
-    """Show agents, environments and rewards."""
+    """Show agents, environments, rewards and reward schemes."""
 
 
 def show(config: ListConfig) -> None:
-    """Print three tables; nothing heavy is imported."""
+    """Print four tables; nothing heavy is imported."""
     del config
     console = Console()
     environments = Table(title="environments", title_justify="left", show_header=False, box=None)
@@ -32,12 +34,14 @@ def show(config: ListConfig) -> None:
     console.print(environments)
     for registry in (AGENTS, REWARDS):
         console.print()
-        console.print(_table(registry))
+        console.print(_table(f"{registry.kind}s", registry))
+    console.print()
+    console.print(_table("reward schemes", PRESETS))
 
 
-def _table(registry: Registry) -> Table:
-    table = Table(title=f"{registry.kind}s", title_justify="left", show_header=False, box=None)
-    for name, entry in registry.items():
+def _table(title: str, entries: Mapping[str, Entry] | Mapping[str, Preset]) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    for name, entry in entries.items():
         table.add_row(f"[bold]{name}[/bold]", entry.summary)
     return table
 

@@ -27,7 +27,9 @@ from rlhf_gym.pipelines.control import ControlResult, TeachingConfig, is_control
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
 
 if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.logger import Logger
 
     from rlhf_gym.agents.lm_algorithm import LMAlgorithm
     from rlhf_gym.agents.sb3.stock import StockAgent
@@ -105,11 +107,29 @@ class TrainResult:
     """Updates made in all."""
 
 
-def train(config: TrainConfig) -> TrainResult:
+@dataclass(frozen=True)
+class Attached:
+    """What a caller hangs onto a training run besides its configuration."""
+
+    env: VectorEnv[Any, Any, Any] | None = None
+    """In place of the one that the configuration describes."""
+    callbacks: Sequence[BaseCallback] = ()
+    """Besides those that every run has."""
+    logger: Logger | None = None
+    """In place of SB3's own folder of events below the run's."""
+
+    def attach(self, agent: BaseAlgorithm) -> None:
+        """Let the agent write to the logger."""
+        if self.logger is not None:
+            agent.set_logger(self.logger)
+
+
+def train(config: TrainConfig, attached: Attached | None = None) -> TrainResult:
     """Train, keep checkpoints, save the policy.
 
     Args:
         config: what, on what, and where to.
+        attached: an environment, callbacks and a logger of the caller's.
 
     Raises:
         InvalidArgument: no such agent or environment.
@@ -121,23 +141,28 @@ def train(config: TrainConfig) -> TrainResult:
     check_writable(folder)
     agent = AGENTS.load(config.agent)
     is_ours = isinstance(agent, type) and issubclass(agent, LMAlgorithm)
+    attached = attached or Attached()
     # Ours collect whole batches, which are scored in one pass if they end together.
-    env = make_environment(config.environment, ends="together" if is_ours else None)
+    env = attached.env or make_environment(config.environment, ends="together" if is_ours else None)
     if env.unwrapped.reward is None:  # type: ignore[attr-defined]
         raise InvalidArgument(
             "reward", None, "there is nothing to learn from", "Add --reward DIRECTORY or function"
         )
     write_json(folder / "config.json", asdict(config))
-    result = (_train_ours if is_ours else _train_stock)(agent, config, env, folder)
+    result = (_train_ours if is_ours else _train_stock)(agent, config, env, attached)
     write_json(folder / "summary.json", asdict(result))
     return result
 
 
 def _train_ours(
-    kind: type[LMAlgorithm], config: TrainConfig, env: VectorEnv[Any, Any, Any], folder: Path
+    kind: type[LMAlgorithm],
+    config: TrainConfig,
+    env: VectorEnv[Any, Any, Any],
+    attached: Attached,
 ) -> TrainResult:
     from rlhf_gym.agents.checkpoint import CheckpointCallback, newest_checkpoint
 
+    folder = Path(config.output)
     checkpoints = folder / "checkpoints"
     newest = newest_checkpoint(checkpoints) if config.resume else None
     if newest is None:
@@ -153,7 +178,8 @@ def _train_ours(
         )
     else:
         agent = kind.resume(newest, env, tensorboard_log=str(folder))
-    callbacks: list[BaseCallback] = []
+    attached.attach(agent)
+    callbacks: list[BaseCallback] = list(attached.callbacks)
     if config.checkpoint_every:
         callbacks.append(CheckpointCallback(checkpoints, every=config.checkpoint_every))
     agent.learn(
@@ -167,12 +193,16 @@ def _train_ours(
 
 
 def _train_stock(
-    stock: StockAgent, config: TrainConfig, env: VectorEnv[Any, Any, Any], folder: Path
+    stock: StockAgent,
+    config: TrainConfig,
+    env: VectorEnv[Any, Any, Any],
+    attached: Attached,
 ) -> TrainResult:
     from rlhf_gym.agents.callbacks import GammaCallback, TextMetricsCallback
     from rlhf_gym.core.models import save_model
     from rlhf_gym.envs.sb3 import make_sb3_env
 
+    folder = Path(config.output)
     for name in ("lora", "freeze", "value_model"):
         if getattr(config, name):
             raise InvalidArgument(
@@ -200,9 +230,10 @@ def _train_stock(
         raise InvalidArgument(
             "agent_kwargs", config.agent_kwargs, str(error), f"See {stock.algorithm}"
         ) from error
+    attached.attach(agent)
     agent.learn(
         config.total_timesteps,
-        callback=[GammaCallback(), TextMetricsCallback(update_kl=True)],
+        callback=[GammaCallback(), TextMetricsCallback(update_kl=True), *attached.callbacks],
         log_interval=stock.log_interval,
         tb_log_name=config.agent,
         progress_bar=config.progress,
