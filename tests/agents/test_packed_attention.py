@@ -9,7 +9,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from rlhf_gym.agents.packed_attention import (
     LONGEST_ROW,
     AttentionPlan,
-    RowGroup,
     is_faster,
     packed_causal_attention,
 )
@@ -39,13 +38,22 @@ def test_attention_equals_torchs(lengths: list[int]) -> None:
     torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-5)
 
 
-def test_rows_meet_rows_of_similar_length() -> None:
-    # In falling order 9 9 8 | 6 5 | 2: 6 is below three quarters of 9, 5 is not below those of 6.
+def test_short_rows_share_lines() -> None:
+    # Lines of 9. In falling order 9 | 9 | 8 | 6 2 | 5: only the row of 2 finds room, behind 6.
     plan = AttentionPlan.of(torch.tensor([5, 9, 2, 8, 9, 6]), HEADS)
-    assert plan.groups == [RowGroup(0, 3, 9), RowGroup(27, 2, 6), RowGroup(39, 1, 2)]
-    # 41 slots for 39 tokens: one beside 8 and one beside 5 are padding.
-    assert len(plan.tokens_to_slots) == 41 * HEADS
-    assert int((plan.tokens_to_slots == 39 * HEADS).sum()) == 2 * HEADS
+    assert plan.width == 9
+    # 5 lines of 9 slots for 39 tokens: 6 are padding.
+    assert len(plan.tokens_to_slots) == 5 * 9 * HEADS
+    assert int((plan.tokens_to_slots == 39 * HEADS).sum()) == 6 * HEADS
+    # In the fourth line the row of 2 sees itself and nothing of the row of 6 before it.
+    seen = (plan.bias[3 * HEADS] == 0).int()
+    assert seen[6, :7].tolist() == [0, 0, 0, 0, 0, 0, 1]
+    assert seen[7, :8].tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
+
+
+def test_rows_of_one_length_need_one_bias_alone() -> None:
+    plan = AttentionPlan.of(torch.tensor([3, 3]), HEADS)
+    assert plan.bias.tolist() == [[0, -torch.inf, -torch.inf], [0, 0, -torch.inf], [0, 0, 0]]
 
 
 def test_long_rows_half_precision_and_second_derivatives_go_elsewhere() -> None:
