@@ -22,6 +22,7 @@ COMMANDS = Registry(
         "sft": ("rlhf_gym.pipelines.stages:SFT", "fine-tune on demonstrations or instructions"),
         "collect": ("rlhf_gym.pipelines.collect:COMMAND", "sample completions and label them"),
         "feedback": ("rlhf_gym.pipelines.feedback:COMMAND", "labels into a store and out of it"),
+        "label": ("rlhf_gym.pipelines.labelling.command:COMMAND", "a page for people to label on"),
         "reward-model": ("rlhf_gym.pipelines.stages:REWARD_MODEL", "learn a reward from feedback"),
         "train": ("rlhf_gym.pipelines.train:COMMAND", "train an agent against a reward"),
         "evaluate": ("rlhf_gym.pipelines.evaluate:COMMAND", "judge a policy beside its reference"),

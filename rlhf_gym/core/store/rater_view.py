@@ -1,0 +1,181 @@
+"""What a rater may know and change of their own work: how they stand, what they said last.
+
+Cheap enough to be asked after every click: no segment is read, only answers.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from rlhf_gym.core.calibration import Estimate, wilson_interval
+from rlhf_gym.core.feedback import check_label
+from rlhf_gym.core.labels import Label
+from rlhf_gym.core.store.content import label_from_json
+from rlhf_gym.core.store.report import answer_value
+from rlhf_gym.core.store.rows import add_label, rater_number, read_query
+from rlhf_gym.core.store.store import FeedbackStore
+
+
+class GivenLabel(NamedTuple):
+    """A label in force.
+
+    Attributes:
+        id: number of the label.
+        query_id: number of the query.
+        label: the answer.
+    """
+
+    id: int
+    query_id: int
+    label: Label
+
+
+class Standing(NamedTuple):
+    """How a rater's work looks.
+
+    Attributes:
+        seconds: median time of an answer; None if it was never measured.
+        agreement: share of other raters' answers to the same queries that are the same; None
+            without any.
+        gold: share of gold questions answered right; None without any.
+    """
+
+    seconds: float | None
+    agreement: Estimate | None
+    gold: Estimate | None
+
+
+def latest_label(store: FeedbackStore, rater: str) -> GivenLabel | None:
+    """The last label in force of a rater, None if there is none."""
+    with store.connection.reading() as sqlite:
+        row = sqlite.execute(
+            """
+            select l.id, l.query_id, l.kind, l.answer from labels l
+            join raters r on r.id = l.rater_id
+            where r.name = ? and l.retracted is null order by l.id desc limit 1
+            """,
+            (rater,),
+        ).fetchone()
+    return None if row is None else _given(row)
+
+
+def label_on(store: FeedbackStore, query_id: int, rater: str) -> GivenLabel | None:
+    """The label in force of a rater on a query, None if there is none."""
+    with store.connection.reading() as sqlite:
+        row = sqlite.execute(
+            """
+            select l.id, l.query_id, l.kind, l.answer from labels l
+            join raters r on r.id = l.rater_id
+            where r.name = ? and l.query_id = ? and l.retracted is null order by l.id desc limit 1
+            """,
+            (rater, query_id),
+        ).fetchone()
+    return None if row is None else _given(row)
+
+
+def revise(
+    store: FeedbackStore,
+    query_id: int,
+    rater: str,
+    label: Label,
+    *,
+    seconds: float | None = None,
+    session: int | None = None,
+    ticket: str | None = None,
+) -> int:
+    """Put a label in the place of what the rater said about the query before, in one transaction.
+
+    Args:
+        store: where.
+        query_id: number of the query.
+        rater: who answers.
+        label: the answer.
+        seconds: time taken.
+        session: number of the rater's session.
+        ticket: the client's own name for this request; the same request sent again is not stored
+            again.
+
+    Returns:
+        Number of the label; what it replaces keeps its row, out of force.
+
+    Raises:
+        InvalidData: a label that does not answer the query.
+        InvalidArgument: no such query.
+    """
+    with store.connection.writing() as sqlite:
+        known = sqlite.execute("select id from labels where ticket = ?", (ticket,)).fetchone()
+        if known is not None:
+            return int(known["id"])
+        check_label(read_query(sqlite, query_id).query, label)
+        rater_id = rater_number(sqlite, rater)
+        sqlite.execute(
+            """
+            update labels set retracted = ?
+            where query_id = ? and rater_id = ? and retracted is null
+            """,
+            (time.time(), query_id, rater_id),
+        )
+        sqlite.execute(
+            "delete from claims where query_id = ? and rater_id = ?", (query_id, rater_id)
+        )
+        return add_label(
+            sqlite, query_id, rater_id, label, seconds=seconds, session=session, ticket=ticket
+        )
+
+
+def standing(store: FeedbackStore, rater: str) -> Standing:
+    """How a rater's work looks now."""
+    with store.connection.reading() as sqlite:
+        own = sqlite.execute(
+            """
+            select l.kind, l.answer, l.seconds, q.gold from labels l
+            join raters r on r.id = l.rater_id join queries q on q.id = l.query_id
+            where r.name = ? and l.retracted is null and l.kind <> 'skip'
+            """,
+            (rater,),
+        ).fetchall()
+        shared = sqlite.execute(
+            """
+            select mine.kind, mine.answer, theirs.kind as their_kind, theirs.answer as their_answer
+            from labels mine join raters r on r.id = mine.rater_id
+            join labels theirs on theirs.query_id = mine.query_id
+            where r.name = ? and theirs.rater_id <> mine.rater_id
+            and mine.retracted is null and theirs.retracted is null
+            """,
+            (rater,),
+        ).fetchall()
+    measured = [row["seconds"] for row in own if row["seconds"] is not None]
+    golden = [(row, label_from_json(*json.loads(row["gold"]))) for row in own if row["gold"]]
+    return Standing(
+        float(np.median(measured)) if measured else None,
+        _share(
+            _same(_label(row), label_from_json(row["their_kind"], row["their_answer"]))
+            for row in shared
+        ),
+        _share(_same(_label(row), gold) for row, gold in golden),
+    )
+
+
+def _given(row: sqlite3.Row) -> GivenLabel:
+    return GivenLabel(row["id"], row["query_id"], _label(row))
+
+
+def _label(row: sqlite3.Row) -> Label:
+    return label_from_json(row["kind"], row["answer"])
+
+
+def _same(one: Label, other: Label) -> bool | None:
+    """Whether two answers are equal; None where either is a text or a skip."""
+    first, second = answer_value(one), answer_value(other)
+    return None if first is None or second is None else first == second
+
+
+def _share(outcomes: Iterable[bool | None]) -> Estimate | None:
+    counted = [outcome for outcome in outcomes if outcome is not None]
+    return wilson_interval(float(np.mean(counted)), len(counted)) if counted else None

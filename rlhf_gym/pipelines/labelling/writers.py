@@ -1,0 +1,133 @@
+"""Language models that write what raters judge: in a directory, or behind an endpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from rlhf_gym.core.errors import InvalidArgument, RLHFGymError
+from rlhf_gym.core.sampler import complete
+from rlhf_gym.core.supervised.language_model import load_for_training
+from rlhf_gym.core.tokenizers import encode_beginnings
+from rlhf_gym.core.tokens import TokenRules
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+"""The environment variable that holds an endpoint's key, if it wants one."""
+
+
+class EndpointFailed(RLHFGymError):
+    """A server of language models that does not answer, or not with texts."""
+
+
+class DirectoryWriter:
+    """A Hugging Face model on this machine.
+
+    Args:
+        source: directory or hub name.
+        max_tokens: longest answer.
+        temperature: of the sampling.
+
+    Raises:
+        InvalidCheckpoint: it cannot be loaded.
+    """
+
+    def __init__(self, source: str, *, max_tokens: int = 64, temperature: float = 1.0) -> None:
+        self.model, self.tokenizer = load_for_training(source)
+        self.max_tokens = max_tokens
+        pad, end = int(self.tokenizer.pad_token_id), int(self.tokenizer.eos_token_id)
+        self.rules = TokenRules(len(self.tokenizer), pad, (end,), temperature)
+        self.provenance: Mapping[str, Any] = {
+            "model": source,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+        }
+
+    def write(self, prompt: str, count: int, seed: int) -> list[str]:
+        """Answers to a prompt, sampled.
+
+        Raises:
+            InvalidPrompt: empty, or longer than the model takes.
+        """
+        (ids,) = encode_beginnings(self.tokenizer, [prompt])
+        inputs = torch.tensor([ids] * count, device=self.model.device)
+        answers = complete(
+            self.model,
+            inputs,
+            torch.ones_like(inputs),
+            self.rules,
+            self.max_tokens,
+            torch.Generator(self.model.device).manual_seed(seed),
+        )
+        lengths = answers.mask.sum(-1) - answers.stopped.long()
+        responses = zip(answers.response_ids.tolist(), lengths.tolist(), strict=True)
+        return [
+            str(self.tokenizer.decode(row[:length], skip_special_tokens=True))
+            for row, length in responses
+        ]
+
+
+class EndpointWriter:
+    """A server with OpenAI's `chat/completions`, such as `transformers serve`, vLLM or llama.cpp.
+
+    The key, if one is wanted, is read from the environment variable OPENAI_API_KEY and goes nowhere
+    but into the request.
+
+    Args:
+        url: up to and with the version, such as http://127.0.0.1:8000/v1.
+        model: the model's name there.
+        max_tokens: longest answer.
+        temperature: of the sampling.
+        timeout: seconds to wait for an answer.
+
+    Raises:
+        InvalidArgument: no address of a server.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        max_tokens: int = 64,
+        temperature: float = 1.0,
+        timeout: float = 60.0,
+    ) -> None:
+        import httpx
+
+        if not url.startswith(("http://", "https://")):
+            raise InvalidArgument(
+                "endpoint", url, "no address of a server", "Give such as http://127.0.0.1:8000/v1"
+            )
+        key = os.environ.get(KEY_VARIABLE)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(headers=headers, timeout=timeout)
+        self._url = f"{url.rstrip('/')}/chat/completions"
+        self._settings = {"model": model, "max_tokens": max_tokens, "temperature": temperature}
+        self.provenance: Mapping[str, Any] = {"endpoint": url, **self._settings}
+
+    def write(self, prompt: str, count: int, seed: int) -> list[str]:
+        """Answers to a prompt, sampled; one request each, as not every server knows `n`.
+
+        Raises:
+            EndpointFailed: no server, an error of its own, or an answer of another form.
+        """
+        return [self._ask(prompt, seed * 1000 + number) for number in range(count)]
+
+    def _ask(self, prompt: str, seed: int) -> str:
+        import httpx
+
+        messages = [{"role": "user", "content": prompt}]
+        body = {**self._settings, "messages": messages, "seed": seed}
+        try:
+            response = self._client.post(self._url, json=body)
+            response.raise_for_status()
+            content = response.json()["choices"][0]["message"]["content"]
+        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise EndpointFailed(f"{self._url} gave no text: {error!r}.") from error
+        if not isinstance(content, str):
+            raise EndpointFailed(f"{self._url} gave no text but {type(content).__name__}.")
+        # Half a character cannot be stored, and some servers cut at a byte.
+        return content.encode(errors="replace").decode()
