@@ -4,7 +4,8 @@ Linear layers, norms and activations see one long list of tokens, whatever respo
 attention alone sees rows. So a minibatch of unequal lengths costs what its tokens cost. In the last
 block only the tokens whose hidden states are wanted go on behind the attention.
 
-The model's own modules are called, so adapters and frozen layers work, and gradients flow.
+The model's own modules are called, or computed as they would compute it (`feed_forward`), so
+adapters and frozen layers work, and gradients flow.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from rlhf_gym.agents.cpu_kernels import feed_forward
 from rlhf_gym.agents.packed_attention import AttentionPlan, is_faster, packed_causal_attention
 from rlhf_gym.core.decoding.fast import Architecture
 from rlhf_gym.core.decoding.gpt2 import GPT2Trunk, gpt2_trunk
@@ -125,7 +127,7 @@ class PackedTrunk:
             mixed = attend(number, block.attn.c_attn(block.ln_1(x)))
             x, mixed = self._prune(number, packed, x, mixed)
             x = x + block.attn.c_proj(mixed)
-            x = x + block.mlp(block.ln_2(x))
+            x = x + feed_forward(block.mlp, block.ln_2(x))
         hidden: Tensor = trunk.ln_f(x)
         return hidden
 

@@ -175,9 +175,10 @@ class _VectorStepper(TextStepper):
         observation, rewards, terminated, truncated, info = self._env.step(actions)
         ended = terminated | truncated
         infos: list[Info] = [{}] * self.num_envs
+        # What SAME_STEP repeats of it for others would be taken apart row by row for nothing.
+        info = {name: value for name, value in info.items() if name.lstrip("_") != "final_info"}
         for row in np.flatnonzero(ended).tolist():
             single = row_info(info, row)
-            single.pop("final_info", None)
             last = {key: value[row] for key, value in observation.items()}
             infos[row] = {**single, "terminal_observation": single.pop("final_obs", last)}
         return Step(rewards, ended, self._task.live & ~ended, infos)
