@@ -7,7 +7,7 @@ own reward without its KL penalty, which is subtracted from every scheme that ha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -79,18 +79,20 @@ class Scheme:
         return found[0] if found else None
 
 
-def parse_schemes(text: str) -> tuple[Scheme, ...]:
+def parse_schemes(text: str, presets: Mapping[str, Preset] | None = None) -> tuple[Scheme, ...]:
     """Schemes from `score,whitened,short=score-length(0.05)`.
 
     Commas and the equals sign behind a name count outside of brackets and quotes only.
 
     Args:
         text: names of presets, expressions, or `name=expression`.
+        presets: schemes with a name; those of tasks of writing by default.
 
     Raises:
         InvalidArgument: nothing, an empty entry, a name that is no folder's, or one given twice.
     """
-    schemes = [_scheme(entry) for entry in _split(text, ",")]
+    known = PRESETS if presets is None else presets
+    schemes = [_scheme(entry, known) for entry in _split(text, ",")]
     names = [scheme.name for scheme in schemes]
     for name in names:
         if names.count(name) > 1:
@@ -103,7 +105,7 @@ def parse_schemes(text: str) -> tuple[Scheme, ...]:
     return tuple(schemes)
 
 
-def _scheme(entry: str) -> Scheme:
+def _scheme(entry: str, presets: Mapping[str, Preset]) -> Scheme:
     name, expression = _named(entry)
     if not expression or (name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name)):
         raise InvalidArgument(
@@ -112,8 +114,8 @@ def _scheme(entry: str) -> Scheme:
             "not a scheme",
             "Write a name such as whitened, or short=score-length(0.05)",
         )
-    if expression in PRESETS:
-        return Scheme(name or expression, PRESETS[expression].expression)
+    if expression in presets:
+        return Scheme(name or expression, presets[expression].expression)
     # What file systems and TensorBoard's filters stumble over is left out of the folder's name.
     written = re.sub(r"[^\w.+-]+", "_", expression.replace("*", "x").replace(" ", "")).strip("_.-+")
     return Scheme(name or written, expression)

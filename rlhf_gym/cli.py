@@ -26,6 +26,14 @@ COMMANDS = Registry(
         "reward-model": ("rlhf_gym.pipelines.stages:REWARD_MODEL", "learn a reward from feedback"),
         "train": ("rlhf_gym.pipelines.train:COMMAND", "train an agent against a reward"),
         "evaluate": ("rlhf_gym.pipelines.evaluate:COMMAND", "judge a policy beside its reference"),
+        "compare": (
+            "rlhf_gym.pipelines.experiments.compare:COMMAND",
+            "train with several reward schemes and seeds",
+        ),
+        "report": (
+            "rlhf_gym.pipelines.experiments.report:COMMAND",
+            "which schemes differ, with tables and pictures",
+        ),
         "study": ("rlhf_gym.pipelines.studies:COMMAND", "reproduce a published figure"),
         "bench": ("rlhf_gym.pipelines.bench:COMMAND", "measure speed as ratios in one run"),
         "build-assets": (

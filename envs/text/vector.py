@@ -118,6 +118,7 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         rules: vocabulary, PAD, stop tokens, temperature.
         masks: all of what is allowed; see `ActionMasks`.
         reward: the sum of terms, or None.
+        gold: the terms that are reported and never trained on, or None.
         channel: where the policy writes log pi.
         prompt_width: P.
         uses_action_masks: True if more than PAD and banned tokens is forbidden somewhere.
@@ -184,7 +185,7 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.prompt_width = checks.prompt_width_for(self.prompts, max_prompt_tokens)
         model = checks.model_of(reference, device)
         ledger = RewardLedger(reward, gold, model, by_step=reward_timing == "step")
-        self.reward, self.reference = ledger.reward, ledger.reference
+        self.reward, self.gold, self.reference = ledger.reward, ledger.gold, ledger.reference
         checks.check_reward(self.reward, num_envs, ends=ends, length_limit=length_limit)
         checks.check_fit(self.reference, self.rules, self.prompts, max_response_tokens)
         self.device = checks.device_of(self.reference, device)

@@ -214,9 +214,14 @@ def sample_table(evaluation: Evaluation, count: int) -> str:
     header = ["prompt", *(["reference"] if beside else []), "policy", "score", "gold", "kl"]
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     for row in rows:
-        reference = [_cell(row["reference"]["completion"])] if beside else []
+        reference = [markdown_cell(row["reference"]["completion"])] if beside else []
         numbers = [f"{row[name]:z.2f}" if name in row else "" for name in ("score", "gold", "kl")]
-        cells = [_cell(row["prompt"]), *reference, _cell(row["completion"]), *numbers]
+        cells = [
+            markdown_cell(row["prompt"]),
+            *reference,
+            markdown_cell(row["completion"]),
+            *numbers,
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -228,7 +233,7 @@ def _sample_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     return rows
 
 
-def _cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
     """A text that cannot break a Markdown table, nor be taken for its markup."""
     escaped = "".join("\\" + c if c in "|\\`*_<[" else c for c in text)
     return " ".join(escaped.split()) or "&nbsp;"

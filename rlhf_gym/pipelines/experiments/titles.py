@@ -1,0 +1,24 @@
+"""What quantities are called in pictures and tables."""
+
+from collections.abc import Mapping
+
+TITLES: Mapping[str, str] = {
+    "share": "share of the way to the optimum",
+    "gold": "gold score",
+    "score": "score, as the scheme pays it",
+    "kl": "KL to the reference, nats",
+    "length": "response length, tokens",
+    "entropy": "entropy, nats per token",
+    "automated": "the task's own return",
+}
+"""Curves, in the order in which they are shown."""
+
+UNITS: Mapping[str, str] = {
+    "share": "share of the way",
+    "gold": "gold",
+    "kl": "KL, nats",
+    "length": "length, tokens",
+    "gold_return": "gold return",
+    "automated_return": "own return",
+}
+"""Columns of the report."""
