@@ -8,7 +8,8 @@ levels with its cut at 0 is a thumb.
   (`davidson`).
 - Skips: a label of NaN has log-probability 0, and `mean_loss` leaves it out.
 - Rater noise: with probability `noise` a rater answers at random, so that one wrong label costs at
-  most a bounded loss (Christiano et al. 2017, section 2.2.3, with noise = 0.1).
+  most a bounded loss (Christiano et al. 2017, section 2.2.3, with noise = 0.1). It may be known, or
+  learned for each rater (rlhf_gym.core.raters).
 """
 
 from __future__ import annotations
@@ -181,21 +182,33 @@ def ordinal(scores: Tensor, levels: Tensor, cuts: Tensor) -> Tensor:
     return (log_above + log_below + log_between).masked_fill(levels < 0, 0.0)
 
 
-def regression(scores: Tensor, ratings: Tensor, std: Tensor | float = 1.0) -> Tensor:
+def regression(
+    scores: Tensor, ratings: Tensor, std: Tensor | float = 1.0, *, noise: Noise = 0.0
+) -> Tensor:
     """A rating on a scale of its own: normal with the score as its mean.
 
     Args:
         scores: shape (batch,).
         ratings: in the unit of the scores, NaN for a skip, shape (batch,).
         std: standard deviation of raters around the score, above 0.
+        noise: probability that the rater answers at random, that is, draws from all ratings there
+            are, whose mean is taken to be 0 and deviation 1; one for all or shape (batch,).
 
     Returns:
         Log-density of each rating, shape (batch,).
+
+    Raises:
+        InvalidArgument: a noise outside [0, 1).
     """
     spread = torch.as_tensor(std, dtype=scores.dtype, device=scores.device)
-    error = (ratings.nan_to_num(0.0) - scores) / spread
-    log_density = -0.5 * error.square() - spread.log() - 0.5 * math.log(2.0 * math.pi)
-    return log_density.masked_fill(ratings.isnan(), 0.0)
+    known = ratings.nan_to_num(0.0)
+    log_density = log_normal((known - scores) / spread) - spread.log()
+    return _with_noise(log_density, log_normal(known), noise).masked_fill(ratings.isnan(), 0.0)
+
+
+def log_normal(values: Tensor) -> Tensor:
+    """Log-density of the standard normal, nats, shape of `values`."""
+    return -0.5 * values.square() - 0.5 * math.log(2.0 * math.pi)
 
 
 def mean_loss(log_probs: Tensor, answered: Tensor | None = None) -> Tensor:

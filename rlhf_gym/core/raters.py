@@ -1,9 +1,9 @@
 """How often each rater answers at random, learned together with the scores they are judged by.
 
 A rater answers at random with probability `noise`, and otherwise by the scores. Who is random where
-is not known, so it is expectation maximisation, one step of each in turn: from scores and noise the
-probability that each answer was random (`likelihoods.random_share`), from these the noise of each
-rater; the scores meanwhile learn from the answers with that noise in their likelihood.
+is not known, so it is expectation maximisation, in turn with the training of the scores: the scores
+learn from the answers with that noise in their likelihood; meanwhile it is noted how likely each
+answer was, by the scores and by chance; from these the noise of each rater follows.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ import torch
 from torch import Tensor
 
 from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.likelihoods import random_share
 
 MOST = 0.99
 """A rater of noise 1 could never be heard again, whatever the scores learn later."""
+
+STEPS = 100
+"""Steps of expectation maximisation in one update; without scores in between they cost nothing."""
 
 
 class RaterNoise:
@@ -32,7 +36,8 @@ class RaterNoise:
         InvalidArgument: a name twice, a prior that is no probability, or no strength.
 
     Source: Dawid and Skene (1979), "Maximum Likelihood Estimation of Observer Error-Rates Using the
-        EM Algorithm", with one error rate per rater, and scores in the place of true classes.
+        EM Algorithm", with one error rate per rater, and scores in the place of true classes; with
+        a model that is trained meanwhile, Raykar et al. (2010), "Learning From Crowds".
     """
 
     def __init__(self, names: Sequence[str], *, prior: float = 0.1, strength: float = 10.0) -> None:
@@ -48,13 +53,18 @@ class RaterNoise:
         self._prior = prior
         self._strength = strength
         self._noise = torch.full((len(names),), prior, dtype=torch.float64)
-        self._random = torch.zeros_like(self._noise)
-        self._answers = torch.zeros_like(self._noise)
+        self._noted: list[Tensor] = []
+        """Rater, log-probability and log-probability by chance, each of shape (3, answers)."""
 
     @property
     def by_rater(self) -> dict[str, float]:
         """The noise of each rater, by name."""
         return dict(zip(self._index, self._noise.tolist(), strict=True))
+
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """The number of each rater, by name."""
+        return self._index
 
     def index(self, names: Sequence[str]) -> Tensor:
         """Numbers of raters, int64, shape (batch,).
@@ -75,33 +85,45 @@ class RaterNoise:
         Args:
             raters: their numbers, shape (batch,).
         """
-        return self._noise.float()[raters]
+        return self._noise.float().to(raters.device)[raters]
 
-    def observe(self, raters: Tensor, random_shares: Tensor) -> None:
-        """Expectation: note how likely each of some answers was random.
+    def observe(self, raters: Tensor, log_probs: Tensor, log_random: Tensor) -> None:
+        """Note some answers.
 
         Args:
             raters: who gave them, shape (batch,).
-            random_shares: from `likelihoods.random_share`, shape (batch,).
+            log_probs: of the answers by the scores, without noise, nats, shape (batch,).
+            log_random: of the answers by a rater who answers at random, shape (batch,).
         """
-        shares = random_shares.detach().to(self._random)
-        self._random.index_add_(0, raters, shares)
-        self._answers.index_add_(0, raters, torch.ones_like(shares))
+        rows = torch.stack([part.detach().double() for part in (raters, log_probs, log_random)])
+        self._noted.append(rows.cpu())
 
     def update(self) -> None:
-        """Maximisation: move every rater's noise to what was noted since the last call."""
-        expected = self._random + self._prior * self._strength
-        self._noise = (expected / (self._answers + self._strength)).clamp(max=MOST)
-        self._random.zero_()
-        self._answers.zero_()
+        """Move every rater's noise to what is likeliest by the answers noted since the last call.
+
+        Each step: from the noise the probability that each answer was random, and from these the
+        noise, the prior counting as so many answers more.
+        """
+        if self._noted:
+            noted = torch.cat(self._noted, -1)
+            raters, log_probs, log_random = noted[0].long(), noted[1], noted[2]
+            answers = torch.zeros_like(self._noise).index_add_(
+                0, raters, torch.ones_like(log_probs)
+            )
+            for _ in range(STEPS):
+                shares = random_share(log_probs, log_random, self._noise[raters])
+                expected = torch.full_like(self._noise, self._prior * self._strength)
+                expected.index_add_(0, raters, shares)
+                self._noise = (expected / (answers + self._strength)).clamp(max=MOST)
+        self._noted = []
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """What a resumed run needs, in what JSON can hold."""
+        noted = torch.cat(self._noted, -1) if self._noted else torch.zeros(3, 0)
         return {
             "names": list(self._index),
             "noise": self._noise.tolist(),
-            "random": self._random.tolist(),
-            "answers": self._answers.tolist(),
+            "noted": noted.tolist(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -114,5 +136,5 @@ class RaterNoise:
             raise InvalidArgument(
                 "raters", state["names"], "not the raters of this run", "Resume with the same data"
             )
-        for name in ("noise", "random", "answers"):
-            getattr(self, f"_{name}").copy_(torch.tensor(state[name], dtype=torch.float64))
+        self._noise = torch.tensor(state["noise"], dtype=torch.float64)
+        self._noted = [torch.tensor(state["noted"], dtype=torch.float64).reshape(3, -1)]

@@ -17,15 +17,41 @@ def test_random_share_by_hand():
     assert random_share(torch.tensor([0.9]).log(), torch.tensor([0.5]).log(), 0.0).item() == 0.0
 
 
-def test_one_step_by_hand():
+def test_noise_by_hand():
     raters = RaterNoise(["anna", "bob"], prior=0.1, strength=10)
     assert raters.by_rater == {"anna": 0.1, "bob": 0.1}
-    raters.observe(raters.index(["anna", "bob", "bob"]), torch.tensor([0.0, 1.0, 0.5]))
+    # anna's answers are impossible at random, bob's impossible by the scores.
+    certain, impossible = torch.zeros(3), torch.full((3,), -1e9)
+    who = raters.index(["anna", "bob", "bob"])
+    by_scores = torch.where(who == 0, certain, impossible)
+    raters.observe(who, by_scores, -1e9 - by_scores)
     raters.update()
-    # anna (0 + 1) / (1 + 10), bob (1.5 + 1) / (2 + 10).
-    assert raters.by_rater == pytest.approx({"anna": 1 / 11, "bob": 2.5 / 12})
-    raters.update()  # nothing noted since: the prior
-    assert raters.by_rater == pytest.approx({"anna": 0.1, "bob": 0.1})
+    # anna (0 + 1) / (1 + 10), bob (2 + 1) / (2 + 10).
+    assert raters.by_rater == pytest.approx({"anna": 1 / 11, "bob": 3 / 12})
+    raters.update()  # nothing noted since: what was found stays
+    assert raters.by_rater == pytest.approx({"anna": 1 / 11, "bob": 3 / 12})
+
+
+def test_one_update_finds_the_maximum_of_the_posterior():
+    # P = 0.9 for 60 answers and 0.1 for 40; by chance 0.5. The posterior's maximum, by a fine grid.
+    probability = torch.tensor([0.9] * 60 + [0.1] * 40, dtype=torch.float64)
+    raters = RaterNoise(["anna"], prior=0.2, strength=5)
+    raters.observe(
+        torch.zeros(100, dtype=torch.long), probability.log(), torch.full((100,), 0.5).log()
+    )
+    raters.update()
+    grid = torch.linspace(0.001, 0.989, 9881, dtype=torch.float64)
+    posterior = ((1 - grid[:, None]) * probability + 0.5 * grid[:, None]).log().sum(1)
+    posterior += 5 * 0.2 * grid.log() + 5 * 0.8 * (1 - grid).log()
+    assert raters.by_rater["anna"] == pytest.approx(float(grid[posterior.argmax()]), abs=2e-3)
+
+
+def test_an_answer_that_says_nothing_leaves_the_prior():
+    raters = RaterNoise(["anna"], prior=0.3)
+    half = torch.full((500,), -math.log(2.0))
+    raters.observe(torch.zeros(500, dtype=torch.long), half, half)
+    raters.update()
+    assert raters.by_rater["anna"] == pytest.approx(0.3)
 
 
 def test_it_finds_who_answers_at_random_while_scores_are_learned():
@@ -48,7 +74,7 @@ def test_it_finds_who_answers_at_random_while_scores_are_learned():
         mean_loss(bradley_terry(first, second, answers, noise=raters.noise(who))).backward()
         optimizer.step()
         clean = bradley_terry(first.detach(), second.detach(), answers)
-        raters.observe(who, random_share(clean, half, raters.noise(who)))
+        raters.observe(who, clean, half)
         raters.update()
     found = raters.by_rater
     assert found["coin"] > 0.8
@@ -58,18 +84,20 @@ def test_it_finds_who_answers_at_random_while_scores_are_learned():
 
 def test_nobody_is_written_off():
     raters = RaterNoise(["anna"])
-    raters.observe(raters.index(["anna"] * 10_000), torch.ones(10_000))
+    who = raters.index(["anna"] * 10_000)
+    raters.observe(who, torch.full((10_000,), -1e9), torch.zeros(10_000))
     raters.update()
     assert raters.by_rater["anna"] == MOST
 
 
 def test_state_goes_on_where_it_was():
     first, second = RaterNoise(["anna", "bob"]), RaterNoise(["anna", "bob"])
-    first.observe(first.index(["anna"]), torch.tensor([0.7]))
+    first.observe(first.index(["anna"]), torch.tensor([-2.0]), torch.tensor([-0.7]))
     second.load_state_dict(first.state_dict())
     for raters in (first, second):
         raters.update()
-    assert first.by_rater == second.by_rater != {"anna": 0.1, "bob": 0.1}
+    assert first.by_rater == second.by_rater
+    assert first.by_rater["anna"] > 0.1 == pytest.approx(first.by_rater["bob"])
     with pytest.raises(InvalidArgument, match="not the raters"):
         RaterNoise(["carla"]).load_state_dict(first.state_dict())
 

@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rlhf_gym.core.likelihoods import bernoulli, bradley_terry, plackett_luce, regression
+from rlhf_gym.core.likelihoods import (
+    Noise,
+    bernoulli,
+    bradley_terry,
+    log_normal,
+    plackett_luce,
+    regression,
+)
 from rlhf_gym.core.supervised.preference_data import Example, Judgement
 
 
 class Targets(NamedTuple):
     """What was judged, as rows of a flat set of scores.
+
+    Judgements are in the order of `judgement_log_probs`: comparisons, then thumbs, then ratings.
 
     Attributes:
         rankings: rows of each comparison's responses, best first, -1 behind the last, shape
@@ -30,6 +39,8 @@ class Targets(NamedTuple):
         labels: 1 up, 0 down, shape (thumbs,).
         rated: row of each rating's response, shape (ratings,).
         ratings: shape (ratings,).
+        raters: number of who judged, shape (judgements,).
+        weights: how much each judgement counts, shape (judgements,).
     """
 
     rankings: Tensor
@@ -38,6 +49,14 @@ class Targets(NamedTuple):
     labels: Tensor
     rated: Tensor
     ratings: Tensor
+    raters: Tensor
+    weights: Tensor
+
+    @property
+    def decided(self) -> Tensor:
+        """False for ties, shape (judgements,)."""
+        others = torch.ones(len(self.thumbs) + len(self.rated), dtype=torch.bool)
+        return torch.cat([~self.ties, others.to(self.ties.device)])
 
 
 @dataclass(frozen=True)
@@ -46,15 +65,17 @@ class FeedbackCollator:
 
     Attributes:
         pad_id: fills rows on the right.
+        raters: numbers of raters by name; without, nobody is told apart.
     """
 
     pad_id: int
+    raters: Mapping[str, int] = field(default_factory=dict)
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask` of the flat sequences, and the fields of `Targets`."""
         sequences = [ids for example in examples for ids in example.sequences]
         input_ids, attention_mask = pad_right(sequences, self.pad_id)
-        targets = make_targets([example.judgement for example in examples])
+        targets = make_targets([example.judgement for example in examples], self.raters)
         return {"input_ids": input_ids, "attention_mask": attention_mask, **targets._asdict()}
 
 
@@ -94,31 +115,42 @@ def _cut(example: Example, fraction: float) -> Example:
     return example._replace(sequences=sequences, response_lengths=kept)
 
 
-def make_targets(judgements: Sequence[Judgement]) -> Targets:
-    """What was judged, their responses being numbered in order."""
+_ORDER = {"comparison": 0, "thumbs": 1, "rating": 2}
+
+
+def make_targets(
+    judgements: Sequence[Judgement], raters: Mapping[str, int] | None = None
+) -> Targets:
+    """What was judged, their responses being numbered in order.
+
+    Args:
+        judgements: in the order of their responses.
+        raters: numbers of raters by name; None numbers everybody 0.
+    """
     first = 0
     rankings: list[list[int]] = []
-    ties: list[bool] = []
     rows: dict[str, list[int]] = {"thumbs": [], "rating": []}
-    values: dict[str, list[float]] = {"thumbs": [], "rating": []}
     for judged in judgements:
         count = len(judged.responses)
         if judged.kind == "comparison":
             rankings.append(list(range(first, first + count)))
-            ties.append(judged.tie)
         else:
             rows[judged.kind].append(first)
-            values[judged.kind].append(judged.value)
         first += count
     longest = max(map(len, rankings), default=0)
     table = [[*row, *[-1] * (longest - len(row))] for row in rankings]
+    ordered = sorted(judgements, key=lambda judged: _ORDER[judged.kind])
+    values = {kind: [j.value for j in ordered if j.kind == kind] for kind in rows}
+    numbers = [raters[judged.rater] if raters else 0 for judged in ordered]
     return Targets(
         torch.tensor(table, dtype=torch.long).reshape(len(table), longest),
-        torch.tensor(ties, dtype=torch.bool),
+        torch.tensor([j.tie for j in ordered if j.kind == "comparison"], dtype=torch.bool),
         torch.tensor(rows["thumbs"], dtype=torch.long),
         torch.tensor(values["thumbs"]),
         torch.tensor(rows["rating"], dtype=torch.long),
         torch.tensor(values["rating"]),
+        torch.tensor(numbers, dtype=torch.long),
+        torch.tensor([judged.weight for judged in ordered]),
     )
 
 
@@ -127,26 +159,45 @@ def targets_of(batch: Mapping[str, Any]) -> Targets:
     return Targets(**{name: batch[name] for name in Targets._fields})
 
 
-def judgement_log_probs(scores: Tensor, targets: Targets, noise: float = 0.0) -> Tensor:
+def judgement_log_probs(scores: Tensor, targets: Targets, noise: Noise = 0.0) -> Tensor:
     """How likely the judgements are under a reward model.
 
     Args:
         scores: of the flat set of responses, shape (responses,).
         targets: what was judged.
-        noise: probability that a rater answers at random.
+        noise: probability that a rater answers at random; one for all or shape (judgements,).
 
     Returns:
         Nats, shape (judgements,): comparisons (Plackett-Luce; of a tie half of each order), then
         thumbs (Bernoulli), then ratings (normal, deviation 1).
     """
+    sizes = [len(targets.rankings), len(targets.thumbs), len(targets.rated)]
+    of_comparisons, of_thumbs, of_ratings = (
+        noise.split(sizes) if isinstance(noise, Tensor) and noise.ndim else [noise] * 3
+    )
     parts = []
     if len(targets.rankings):
         ranked = scores[targets.rankings.clamp_min(0)]
-        ordered = plackett_luce(ranked, targets.rankings >= 0, noise=noise)
-        even = bradley_terry(ranked[:, 0], ranked[:, 1], 0.5, noise=noise)
+        ordered = plackett_luce(ranked, targets.rankings >= 0, noise=of_comparisons)
+        even = bradley_terry(ranked[:, 0], ranked[:, 1], 0.5, noise=of_comparisons)
         parts.append(torch.where(targets.ties, even, ordered))
     if len(targets.thumbs):
-        parts.append(bernoulli(scores[targets.thumbs], targets.labels, noise=noise))
+        parts.append(bernoulli(scores[targets.thumbs], targets.labels, noise=of_thumbs))
     if len(targets.rated):
-        parts.append(regression(scores[targets.rated], targets.ratings))
+        parts.append(regression(scores[targets.rated], targets.ratings, noise=of_ratings))
     return torch.cat(parts)
+
+
+def random_log_probs(targets: Targets) -> Tensor:
+    """How likely the same judgements are by a rater who answers at random.
+
+    Args:
+        targets: what was judged.
+
+    Returns:
+        Nats, shape (judgements,): one order of all, one thumb of two, a draw from all ratings.
+    """
+    count = (targets.rankings >= 0).sum(-1)
+    orders = torch.lgamma(count + 1.0)  # log count!
+    thumbs = torch.full_like(targets.labels, -math.log(2.0))
+    return torch.cat([-orders, thumbs, log_normal(targets.ratings)])

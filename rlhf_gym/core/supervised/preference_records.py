@@ -39,6 +39,11 @@ class Judgement:
             all of them ended.
         group: what must not stand on both sides of a split; by default the prompt, or else the
             text.
+        rater: who said it; empty if nobody is named.
+        weight: how much it counts, 0 or more.
+        worth: what each response is really worth, best first, where that is known (a teacher's
+            true rewards); only reports look at it.
+        meaning: judgements of the same meaning ask the same in other words; empty for none.
     """
 
     kind: Kind
@@ -48,6 +53,10 @@ class Judgement:
     tie: bool = False
     stopped: tuple[bool, ...] = ()
     group: str = ""
+    rater: str = ""
+    weight: float = 1.0
+    worth: tuple[float, ...] = ()
+    meaning: str = ""
 
     def __post_init__(self) -> None:
         if not self.group:
@@ -66,7 +75,9 @@ def read_judgements(
 
     Each takes a `prompt` too, and `stopped`: for each response, best first, whether it came to an
     end (otherwise it is read without EOS), and `group`: rows of the same group, by default the same
-    prompt, are never on two sides of a split. Other columns are ignored.
+    prompt, are never on two sides of a split. `rater` says whose judgement it is and `weight` how
+    much it counts; a true `skip` leaves the row out; `scores` are what the responses are really
+    worth; rows of one `meaning` ask the same in other words. Other columns are ignored.
 
     Args:
         path: a file, folder or hub data set, as `read_records` takes it.
@@ -77,7 +88,11 @@ def read_judgements(
         InvalidData: a record that is none of these, or whose values do not fit its columns.
     """
     records = read_records(path, columns=columns, limit=limit)
-    return [judgement(record, f"record {i} of {path}") for i, record in enumerate(records, 1)]
+    return [
+        judgement(record, f"record {i} of {path}")
+        for i, record in enumerate(records, 1)
+        if not record.get("skip")
+    ]
 
 
 def judgement(record: Mapping[str, Any], where: str) -> Judgement:
@@ -114,7 +129,11 @@ def judgement(record: Mapping[str, Any], where: str) -> Judgement:
         value,
         tie=tie and kind == "comparison",
         stopped=_stopped(record, len(responses), where),
-        group="" if record.get("group") is None else str(record["group"]),
+        group=_name(record, "group"),
+        rater=_name(record, "rater"),
+        weight=_weight(record, where),
+        worth=_worth(record, len(responses)),
+        meaning=_name(record, "meaning"),
     )
 
 
@@ -187,6 +206,31 @@ def _stopped(record: Mapping[str, Any], count: int, where: str) -> tuple[bool, .
     return flags
 
 
+def _name(record: Mapping[str, Any], column: str) -> str:
+    return "" if record.get(column) is None else str(record[column])
+
+
+def _weight(record: Mapping[str, Any], where: str) -> float:
+    value = record.get("weight")
+    if value is None:
+        return 1.0
+    weight = _number(value)
+    if not 0 <= weight < math.inf:
+        raise InvalidData(
+            "weight", value, f"{where}: no weight", "Give a finite number, 0 or more; 1 is usual"
+        )
+    return weight
+
+
+def _worth(record: Mapping[str, Any], count: int) -> tuple[float, ...]:
+    """True values of the responses; a column of that name with anything else in it is ignored."""
+    value = record.get("scores")
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != count:
+        return ()
+    worth = tuple(_number(number) for number in value)
+    return worth if all(math.isfinite(number) for number in worth) else ()
+
+
 def _thumb(value: Any, where: str) -> float:
     label = _THUMBS.get(str(value).strip().lower())
     if label is None:
@@ -200,10 +244,15 @@ def _thumb(value: Any, where: str) -> float:
 
 
 def _rating(value: Any, where: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = _number(value)
     if not math.isfinite(number):
         raise InvalidData("rating", value, f"{where}: no finite number", "Give a number")
     return number
+
+
+def _number(value: Any) -> float:
+    """What it is as a number; NaN if it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

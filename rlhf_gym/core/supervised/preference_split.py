@@ -27,8 +27,9 @@ class Split(NamedTuple):
 def split_judgements(config: RewardModelConfig) -> Split:
     """Read the feedback and part it, so that a prompt is on one side only.
 
-    Training rows whose prompt stands in held-out data of its own are left out. Ratings are
-    brought to mean 0, deviation 1 of the training ratings, the scale of a fresh head.
+    Training rows whose prompt stands in held-out data of its own are left out, and so are rows of
+    no weight. Ratings are brought to mean 0, deviation 1 of the training ratings, the scale of a
+    fresh head, and weights to mean 1, so that they move no learning rate.
 
     Raises:
         InvalidData: rows that are no feedback; thumbs that all point the same way, as the first
@@ -59,8 +60,19 @@ def split_judgements(config: RewardModelConfig) -> Split:
             "Give other data to train on",
         )
     train, validation = by_prompt(judgements, config.validation)
+    train = _standardise_weights(train)
     _check_informative(train)
     return _standardise_ratings(Split(train, validation, held))
+
+
+def _standardise_weights(judgements: list[Judgement]) -> list[Judgement]:
+    counted = [judged for judged in judgements if judged.weight > 0]
+    if not counted:
+        raise InvalidData("weight", 0.0, "no row counts", "Give some rows a weight above 0")
+    mean = sum(judged.weight for judged in counted) / len(counted)
+    if all(judged.weight == mean for judged in counted) and mean == 1:
+        return counted
+    return [dataclasses.replace(judged, weight=judged.weight / mean) for judged in counted]
 
 
 def _check_informative(judgements: list[Judgement]) -> None:

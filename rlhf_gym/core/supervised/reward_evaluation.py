@@ -22,6 +22,7 @@ from rlhf_gym.core.calibration import (
     reliability,
     spearman,
 )
+from rlhf_gym.core.likelihoods import Noise
 from rlhf_gym.core.reward_head import score_ids
 from rlhf_gym.core.supervised.preference_batches import (
     Targets,
@@ -30,6 +31,7 @@ from rlhf_gym.core.supervised.preference_batches import (
     pad_right,
 )
 from rlhf_gym.core.supervised.preference_data import Example
+from rlhf_gym.core.supervised.preference_noise import NO_NOISE, AnswerNoise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,11 +83,15 @@ class Decisions:
             positive is right, shape (decisions,).
         longer: 1 where the better response is the longer one, 0.5 equally long, NaN for a thumb.
         groups: prompt of each decision.
+        judgements: number of the judgement that each belongs to, shape (decisions,).
+        noise: probability that it was answered at random; one for all or shape (decisions,).
     """
 
     margins: Floats
     longer: Floats
     groups: list[str]
+    judgements: NDArray[np.int64]
+    noise: Floats | float = 0.0
 
     @property
     def accuracy(self) -> Estimate:
@@ -105,7 +111,8 @@ class Decisions:
     @property
     def _probabilities(self) -> Floats:
         with np.errstate(over="ignore"):
-            return 1 / (1 + np.exp(-self.margins))
+            by_score: Floats = 1 / (1 + np.exp(-self.margins))
+        return (1 - self.noise) * by_score + 0.5 * self.noise
 
 
 @torch.no_grad()
@@ -134,7 +141,10 @@ def score_sequences(model: PreTrainedModel, sequences: Sequence[list[int]], pad_
 
 
 def evaluate_reward_model(
-    model: PreTrainedModel, examples: Sequence[Example], pad_id: int
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    pad_id: int,
+    noise: AnswerNoise = NO_NOISE,
 ) -> tuple[RewardMetrics, list[ReliabilityBin]]:
     """Judge a reward model by judgements that it was not trained on.
 
@@ -143,19 +153,21 @@ def evaluate_reward_model(
             (probabilities are sigmoids of what it was trained to give).
         examples: the judgements.
         pad_id: fills rows.
+        noise: of those who gave the judgements; loss and calibration reckon with it.
 
     Returns:
         The metrics, and accuracy against confidence in bands.
     """
     scores = score_sequences(model, [ids for e in examples for ids in e.sequences], pad_id)
     lengths = np.array([n for e in examples for n in e.response_lengths])
-    targets = make_targets([example.judgement for example in examples])
-    found = decisions(scores.double().numpy(), lengths, examples, targets)
+    targets = make_targets([example.judgement for example in examples], noise.numbers)
+    shares = noise.of(targets.raters)
+    found = decisions(scores.double().numpy(), lengths, examples, targets, shares)
     known = ~np.isnan(found.longer)
     rated = scores[targets.rated]
     metrics = RewardMetrics(
         judgements=len(examples),
-        loss=float(-judgement_log_probs(scores, targets).mean()) if examples else math.nan,
+        loss=float(-judgement_log_probs(scores, targets, shares).mean()) if examples else math.nan,
         accuracy=found.accuracy.value,
         accuracy_low=found.accuracy.low,
         accuracy_high=found.accuracy.high,
@@ -170,7 +182,11 @@ def evaluate_reward_model(
 
 
 def decisions(
-    scores: Floats, lengths: NDArray[np.int64], examples: Sequence[Example], targets: Targets
+    scores: Floats,
+    lengths: NDArray[np.int64],
+    examples: Sequence[Example],
+    targets: Targets,
+    noise: Noise = 0.0,
 ) -> Decisions:
     """Take comparisons apart into ordered pairs, and put thumbs beside them.
 
@@ -179,8 +195,10 @@ def decisions(
         lengths: their tokens, shape (responses,).
         examples: the judgements, whose responses are numbered in order.
         targets: of the same judgements.
+        noise: of each judgement, in the order of the targets; one for all or shape (judgements,).
     """
     prompts = [e.judgement.group for e in examples for _ in e.sequences]
+    owners = np.array([i for i, e in enumerate(examples) for _ in e.sequences], dtype=np.int64)
     rankings = targets.rankings[~targets.ties].numpy()
     places = np.arange(rankings.shape[1])
     above, below = np.nonzero(places[:, None] < places)
@@ -190,8 +208,27 @@ def decisions(
     thumbs = targets.thumbs.numpy()
     towards = 2 * targets.labels.double().numpy() - 1
     longer = (1 + np.sign(lengths[better] - lengths[worse])) / 2
+    rows = np.concatenate([better, thumbs])
+    shares: Floats | float = (
+        noise if isinstance(noise, float | int) else _by_row(noise, targets)[rows]
+    )
     return Decisions(
         np.concatenate([scores[better] - scores[worse], scores[thumbs] * towards]),
         np.concatenate([longer, np.full(len(thumbs), math.nan)]),
-        [prompts[row] for row in np.concatenate([better, thumbs])],
+        [prompts[row] for row in rows],
+        owners[rows],
+        shares,
     )
+
+
+def _by_row(values: Tensor, targets: Targets) -> Floats:
+    """Values of comparisons and thumbs, at each of their responses' rows."""
+    comparisons = len(targets.rankings)
+    size = int(max([-1, *targets.rankings.flatten().tolist(), *targets.thumbs.tolist()])) + 1
+    rows = torch.zeros(size, dtype=torch.float64)
+    real = targets.rankings >= 0
+    rows[targets.rankings[real]] = (
+        values[:comparisons, None].double().expand_as(targets.rankings)[real]
+    )
+    rows[targets.thumbs] = values[comparisons : comparisons + len(targets.thumbs)].double()
+    return np.asarray(rows.numpy(), dtype=np.float64)

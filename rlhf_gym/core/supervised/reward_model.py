@@ -18,7 +18,14 @@ import numpy as np
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidData
 from rlhf_gym.core.supervised.common import StageConfig, close_folder, last_checkpoint, open_folder
-from rlhf_gym.core.supervised.preference_data import Example, Judgement, encode, read_responses
+from rlhf_gym.core.supervised.noise_setting import NoiseSetting
+from rlhf_gym.core.supervised.preference_data import (
+    Example,
+    Judgement,
+    encode,
+    read_judgements,
+    read_responses,
+)
 from rlhf_gym.core.supervised.preference_split import split_judgements
 from rlhf_gym.core.tokenizers import TokenizerKind
 
@@ -26,10 +33,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from rlhf_gym.core.likelihoods import Noise
+    from rlhf_gym.core.supervised.preference_noise import AnswerNoise
     from rlhf_gym.core.supervised.trainer import Batch
 
 SCALE_JUDGEMENTS = 4096
 """Scores are normalised on the responses of so many rows at most: to within 2 %."""
+
+REPORT_FILE = "report.md"
+"""Where a person reads what the result is worth, and to whom."""
 
 _COPIED = (
     "accuracy",
@@ -70,8 +82,11 @@ class RewardModelConfig(StageConfig):
     cut: float = 0.0
     """Share of the training responses that are cut at a random token; above 0 where the policy's
     budget is shorter than the responses here, so that unfinished ones get fair scores too."""
-    noise: float = 0.0
-    """Probability that a rater answered at random; 0.1 makes a wrong label cost less."""
+    noise: float | str = 0.0
+    """Wrong answers: share=0.1 (or 0.1) given at random, flipped=0.3 turned round; learned, one
+    share for everybody; raters, one for each of them, by the column `rater`."""
+    paraphrases: str | None = None
+    """Feedback to try the result on, whose rows of one `meaning` ask the same in other words."""
     normalise_on: str | None = None
     """Responses (`prompt` and `completion`, or `text`) whose scores get mean 0 and deviation 1,
     such as samples of the policy to be trained; by default the training responses."""
@@ -87,7 +102,8 @@ class RewardModelConfig(StageConfig):
         if not self.data:
             raise InvalidArgument("data", self.data, "nothing to read", "Name a file")
         self._check("context", self.context >= 2, "2 or more", "Give 256, for example")
-        for name in ("validation", "noise", "cut"):
+        NoiseSetting.parse(self.noise)
+        for name in ("validation", "cut"):
             value = getattr(self, name)
             self._check(name, 0 <= value < 1, "a share", "Give a number from 0 to below 1")
         self._check("limit", self.limit is None or self.limit >= 1, "a count", "Give 1 or more")
@@ -143,24 +159,36 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
     """
     folder = open_folder(config, "reward-model")
     split = split_judgements(config)
+    worded = [] if config.paraphrases is None else read_judgements(config.paraphrases)
     scaled_on = _scale_responses(config, split.train)
     model, tokenizer = _starting_point(config, folder, split.train)
 
     from rlhf_gym.core.models import context_length
     from rlhf_gym.core.supervised.best_model import BestModel
     from rlhf_gym.core.supervised.preference_batches import FeedbackCollator, cut_responses
+    from rlhf_gym.core.supervised.preference_noise import (
+        NO_NOISE,
+        AnswerNoise,
+        RaterNoiseCallback,
+    )
     from rlhf_gym.core.supervised.reward_evaluation import evaluate_reward_model
+    from rlhf_gym.core.supervised.reward_report import examine
     from rlhf_gym.core.supervised.trainer import Examples, train
 
+    # Who gave held-out data of its own is not known: it is taken at its word.
+    ours = split.train + split.validation + ([] if config.held_out_data else split.held_out)
+    noise = AnswerNoise(NoiseSetting.parse(config.noise), ours)
+    held_noise = NO_NOISE if config.held_out_data else noise
     context = min(config.context, context_length(model.config) or config.context)
-    parts = (encode(part, tokenizer, context) for part in (*split, scaled_on))
-    examples, chosen_by, held, scaled = parts
+    parts = (encode(part, tokenizer, context) for part in (*split, scaled_on, worded))
+    examples, chosen_by, held, scaled, reworded = parts
     examples = cut_responses(examples, config.cut, config.seed)
     pad_id = int(tokenizer.pad_token_id)
     best = BestModel(folder)
 
     def validate(current: PreTrainedModel) -> dict[str, float]:
-        metrics, _ = evaluate_reward_model(current, chosen_by or held, pad_id)
+        seen = (chosen_by, noise) if chosen_by else (held, held_noise)
+        metrics, _ = evaluate_reward_model(current, seen[0], pad_id, seen[1])
         if chosen_by:
             best.offer(current, metrics.loss)
         return {k: v for k, v in dataclasses.asdict(metrics).items() if math.isfinite(v)}
@@ -168,14 +196,16 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
     trained = train(
         model,
         Examples(examples, [example.width for example in examples]),
-        FeedbackCollator(pad_id),
+        FeedbackCollator(pad_id, noise.numbers),
         config,
         stage="reward-model",
         evaluate=validate if chosen_by or held else None,
-        loss=partial(feedback_loss, noise=config.noise),
+        loss=partial(feedback_loss, noise=noise),
+        callbacks=[] if noise.learned is None else [RaterNoiseCallback(noise.learned)],
     )
     best.restore(model)
-    metrics, bands = evaluate_reward_model(model, held, pad_id)
+    metrics, bands = evaluate_reward_model(model, held, pad_id, held_noise)
+    report = examine(model, held, reworded, pad_id, noise.by_rater)
     mean, std = _normalise(model, scaled, pad_id)
     result = RewardModelResult(
         output=folder,
@@ -189,23 +219,34 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
         score_std=std,
         **{name: getattr(metrics, name) for name in _COPIED},
     )
-    details = {"held_out": metrics, "reliability": [band._asdict() for band in bands]}
+    details = {
+        "held_out": metrics,
+        "reliability": [band._asdict() for band in bands],
+        "report": report,
+    }
+    (folder / REPORT_FILE).write_text(report.markdown(), encoding="utf-8")
     close_folder(config, model, tokenizer, {"result": result, **details})
     return result
 
 
-def feedback_loss(model: nn.Module, batch: Batch, *, noise: float = 0.0) -> Tensor:
-    """Mean negative log-probability of a batch of judgements, in nats.
+def feedback_loss(model: nn.Module, batch: Batch, *, noise: AnswerNoise | None = None) -> Tensor:
+    """Mean negative log-probability of a batch of judgements, each by its weight, in nats.
 
     Args:
         model: a sequence classifier with one output, as Trainer may have wrapped it.
         batch: made by `FeedbackCollator`.
-        noise: probability that a rater answered at random.
+        noise: of the raters, who are watched where their noise is learned; None for none.
     """
     from rlhf_gym.core.supervised.preference_batches import judgement_log_probs, targets_of
 
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    return -judgement_log_probs(logits[:, 0].float(), targets_of(batch), noise).mean()
+    scores, targets = logits[:, 0].float(), targets_of(batch)
+    shares: Noise = 0.0
+    if noise is not None:
+        noise.observe(scores, targets)
+        shares = noise.of(targets.raters)
+    # Weights have mean 1 over all data: a batch of experts may well move more than another.
+    return -(targets.weights * judgement_log_probs(scores, targets, shares)).mean()
 
 
 def _scale_responses(config: RewardModelConfig, train: list[Judgement]) -> list[Judgement]:

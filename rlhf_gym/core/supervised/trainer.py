@@ -122,6 +122,7 @@ def train(
     stage: str,
     evaluate: Evaluate | None = None,
     loss: Loss | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Trained:
     """Train a model in place; go on where an unfinished run in the output folder stopped.
 
@@ -135,6 +136,7 @@ def train(
             updates, or after each epoch, and at the end.
         loss: gives the mean loss of a batch; None takes the model's own, which for a causal LM is
             the mean over all tokens of the update, however they are spread over forward passes.
+        callbacks: the stage's own, called before an epoch's evaluation and checkpoint.
 
     Raises:
         NonFiniteTraining: a gradient became NaN or infinite. Checkpoints are kept.
@@ -142,13 +144,13 @@ def train(
     folder = Path(config.output)
     tensorboard = TensorBoardCallback()  # type: ignore[no-untyped-call]
     tensorboard.logging_dir = str(folder / TENSORBOARD)
-    callbacks: list[TrainerCallback] = [_Guard(folder), tensorboard]
+    watchers: list[TrainerCallback] = [*callbacks, _Guard(folder), tensorboard]
     checkpoint = last_checkpoint(folder)
     started = time.monotonic()
     with quiet_transformers(), ExitStack() as stack:
         if config.progress:
-            callbacks.append(stack.enter_context(StageProgress(stage)))
-        trainer = StageTrainer(model, examples, collate, config, callbacks, evaluate, loss)
+            watchers.append(stack.enter_context(StageProgress(stage)))
+        trainer = StageTrainer(model, examples, collate, config, watchers, evaluate, loss)
         steps = trainer.train(None if checkpoint is None else str(checkpoint)).global_step
     model.config.use_cache = True  # Trainer switches it off; whoever loads the result wants it
     model.eval()  # type: ignore[no-untyped-call]

@@ -1,0 +1,137 @@
+"""Rater noise in reward training: known, or learned by a callback of Trainer epoch by epoch.
+
+While an epoch trains the scores, each answer is noted as the model judged it before it learned from
+it; after the epoch the noise moves to what these say (`RaterNoise.update`), and the next one trains
+with it. Trainer stays as it is, and its checkpoints hold the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.likelihoods import Noise
+from rlhf_gym.core.raters import RaterNoise
+from rlhf_gym.core.supervised.noise_setting import NoiseSetting
+from rlhf_gym.core.supervised.preference_batches import (
+    Targets,
+    judgement_log_probs,
+    random_log_probs,
+)
+from rlhf_gym.core.supervised.preference_data import Judgement
+
+EVERYBODY = "everybody"
+
+
+class AnswerNoise:
+    """How likely each answer was given at random.
+
+    Args:
+        setting: known or learned.
+        judgements: all that will be met; their raters are known from then on.
+
+    Attributes:
+        numbers: of the raters by name, for `make_targets`; all the same number where nobody is told
+            apart.
+        learned: the noise that is learned; None if it is known.
+
+    Raises:
+        InvalidArgument: noise by rater, and judgements without a rater.
+    """
+
+    def __init__(self, setting: NoiseSetting, judgements: Sequence[Judgement] = ()) -> None:
+        names = sorted({judged.rater for judged in judgements})
+        self.numbers: Mapping[str, int] = dict.fromkeys(names, 0)
+        self.learned: RaterNoise | None = None
+        self._known = setting.random
+        if setting.kind == "raters":
+            if "" in names:
+                raise InvalidArgument(
+                    "noise", setting.kind, "some rows name no rater", "Give each row a 'rater'"
+                )
+            self.learned = RaterNoise(names)
+            self.numbers = self.learned.numbers
+        elif setting.kind == "learned":
+            self.learned = RaterNoise([EVERYBODY])
+
+    def of(self, raters: Tensor) -> Noise:
+        """Probability that answers by these raters are random, for a likelihood.
+
+        Args:
+            raters: their numbers, shape (judgements,).
+
+        Returns:
+            One for all, or shape (judgements,).
+        """
+        return self._known if self.learned is None else self.learned.noise(raters)
+
+    def observe(self, scores: Tensor, targets: Targets) -> None:
+        """Note how a batch of answers looks to the model, if noise is learned.
+
+        A tie is no evidence: of two answers, it is neither.
+
+        Args:
+            scores: of the flat set of responses, shape (responses,).
+            targets: what was judged.
+        """
+        if self.learned is None:
+            return
+        with torch.no_grad():
+            log_probs = judgement_log_probs(scores.detach(), targets)
+            log_random = random_log_probs(targets)
+        told = targets.decided
+        self.learned.observe(targets.raters[told], log_probs[told], log_random[told])
+
+    @property
+    def by_rater(self) -> dict[str, float]:
+        """What was learned, by rater; empty if it is known."""
+        return {} if self.learned is None else self.learned.by_rater
+
+
+NO_NOISE = AnswerNoise(NoiseSetting("share"))
+
+
+class RaterNoiseCallback(TrainerCallback, ExportableState):
+    """Expectation maximisation beside training: after each epoch the noise is updated.
+
+    Args:
+        noise: what the loss uses, changed in place.
+    """
+
+    def __init__(self, noise: RaterNoise) -> None:
+        self._noise = noise
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Take up what a checkpoint holds.
+
+        Raises:
+            InvalidArgument: several processes, each of which would see a part of the answers.
+        """
+        if args.world_size > 1:
+            raise InvalidArgument(
+                "noise",
+                "learned",
+                f"each of {args.world_size} processes would learn a noise of its own",
+                "Train in one process, or give the share: share=0.1",
+            )
+        kept = state.stateful_callbacks.get(type(self).__name__)
+        if kept is not None:
+            self._noise.load_state_dict(kept["attributes"])
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Maximisation; what was noted is used up."""
+        self._noise.update()
+
+    def state(self) -> dict[str, Any]:
+        """For Trainer's checkpoint."""
+        return {"args": {}, "attributes": self._noise.state_dict()}
