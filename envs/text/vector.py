@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from gymnasium.spaces import Discrete
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import nn
@@ -17,6 +17,7 @@ from torch import nn
 from rlhf_gym.core.channel import LogProbChannel
 from rlhf_gym.core.errors import EpisodeEnded
 from rlhf_gym.envs.text import calls, checks
+from rlhf_gym.envs.text.agent_side import AgentSide
 from rlhf_gym.envs.text.engine import TextEngine
 from rlhf_gym.envs.text.grammars import Grammar
 from rlhf_gym.envs.text.infos import spread
@@ -35,7 +36,7 @@ IntArray = NDArray[np.int64]
 StepReturn = tuple[Observation, FloatArray, BoolArray, BoolArray, Info]
 
 
-class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
+class TextGenerationVectorEnv(AgentSide):
     """N language-model responses being written, one token per row and step.
 
     ## Description
@@ -254,10 +255,6 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self._engine.begin(rows, self.np_random, given)
         return self._observations.batch(), {}
 
-    def next_prompts(self, count: int) -> IntArray:
-        """Take the next prompts out of their order, to be given to `reset`; shape (count,)."""
-        return self._engine.order.draw(count, self.np_random)
-
     def step(self, actions: Any) -> StepReturn:
         """Append one token to every row.
 
@@ -295,90 +292,6 @@ class TextGenerationVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             info["active"] = self._everywhere.copy() if active is None else active
             info["_active"] = self._everywhere.copy()
         return self._observations.batch(), rewards, terminated, truncated, info
-
-    def action_masks(self) -> BoolArray:
-        """Which actions are allowed now, shape (N, V); at least one per row.
-
-        Raises:
-            EpisodeEnded: before the first reset.
-        """
-        if not self._started:
-            raise EpisodeEnded("action_masks() was called before reset()")
-        return self._engine.allowed()
-
-    @property
-    def live(self) -> BoolArray:
-        """True where an episode is running, shape (N,); a copy."""
-        return self._engine.responses.live.copy()
-
-    @property
-    def kl_coef(self) -> float | None:
-        """Reward per nat of KL in force; None without a KL penalty."""
-        return self._engine.ledger.kl_coef
-
-    @property
-    def required_gamma(self) -> float | None:
-        """The only discount that the reward is right for; None if it is for any."""
-        return None if self.reward is None else self.reward.gamma
-
-    @property
-    def episodes_seen(self) -> int:
-        """Episodes that have ended."""
-        return self._engine.episodes_seen
-
-    def update_kl(self) -> float | None:
-        """Let the KL controller see the episodes that ended since the last call, and move once.
-
-        Episodes whose KL is not known do not count; without any, nothing moves.
-
-        Returns:
-            The new coefficient, or None without a KL penalty.
-        """
-        return self._engine.ledger.update_kl()
-
-    def render(self) -> tuple[str, ...] | None:
-        """Prompt and response so far of each row, as text; None without a render mode."""
-        return None if self.render_mode is None else self._engine.texts()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything a resumed run needs, in the middle of episodes too.
-
-        Returns:
-            Generator, prompt order, episodes, KL and reward states: nested dictionaries of NumPy
-            arrays, numbers, strings and None.
-        """
-        return {
-            "fingerprint": self._fingerprint(),
-            "started": self._started,
-            "seed": self.np_random_seed,
-            "generator": self.np_random.bit_generator.state,
-            "engine": self._engine.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave; the next step is then the one that would have followed.
-
-        Raises:
-            InvalidCheckpoint: the state of another environment, or no such state.
-        """
-        with calls.loading(state, self._fingerprint()):
-            self._engine.load_state_dict(state["engine"])
-            self.np_random.bit_generator.state = state["generator"]
-            self._np_random_seed = state["seed"]
-            self._started = bool(state["started"])
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """What must be equal for a saved state to fit."""
-        return {
-            "num_envs": self.num_envs,
-            "prompt_width": self.prompt_width,
-            "max_response_tokens": self.max_response_tokens,
-            "vocab_size": self.rules.vocab_size,
-            "autoreset_mode": self.autoreset_mode.value,
-            "reward_timing": self.reward_timing,
-            "ends": self.ends,
-            "prompts": self.prompts.digest,
-        }
 
     def _check_running(self) -> None:
         """Refuse a step in rows that are not all live, unless they may be stepped on."""
