@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlhf_gym.agents.alarm import OveroptimisationAlarm
     from rlhf_gym.agents.callbacks import GammaCallback, SampleTableCallback, TextMetricsCallback
     from rlhf_gym.agents.checkpoint import CheckpointCallback
     from rlhf_gym.agents.lm_policy import LMPolicy
@@ -24,6 +25,7 @@ _MODULES = {
     "GammaCallback": "callbacks",
     "LMPolicy": "lm_policy",
     "Minibatch": "minibatches",
+    "OveroptimisationAlarm": "alarm",
     "PPO": "ppo",
     "PPOConfig": "ppo",
     "REBEL": "rebel",
@@ -44,6 +46,7 @@ __all__ = [
     "GammaCallback",
     "LMPolicy",
     "Minibatch",
+    "OveroptimisationAlarm",
     "PPOConfig",
     "REBELConfig",
     "RLOOConfig",

@@ -160,6 +160,7 @@ def _train_ours(
     env: VectorEnv[Any, Any, Any],
     attached: Attached,
 ) -> TrainResult:
+    from rlhf_gym.agents.alarm import OveroptimisationAlarm
     from rlhf_gym.agents.checkpoint import CheckpointCallback, newest_checkpoint
 
     folder = Path(config.output)
@@ -179,7 +180,7 @@ def _train_ours(
     else:
         agent = kind.resume(newest, env, tensorboard_log=str(folder))
     attached.attach(agent)
-    callbacks: list[BaseCallback] = list(attached.callbacks)
+    callbacks: list[BaseCallback] = [OveroptimisationAlarm(), *attached.callbacks]
     if config.checkpoint_every:
         callbacks.append(CheckpointCallback(checkpoints, every=config.checkpoint_every))
     agent.learn(
@@ -198,6 +199,7 @@ def _train_stock(
     env: VectorEnv[Any, Any, Any],
     attached: Attached,
 ) -> TrainResult:
+    from rlhf_gym.agents.alarm import OveroptimisationAlarm
     from rlhf_gym.agents.callbacks import GammaCallback, TextMetricsCallback
     from rlhf_gym.core.models import save_model
     from rlhf_gym.envs.sb3 import make_sb3_env
@@ -233,7 +235,12 @@ def _train_stock(
     attached.attach(agent)
     agent.learn(
         config.total_timesteps,
-        callback=[GammaCallback(), TextMetricsCallback(update_kl=True), *attached.callbacks],
+        callback=[
+            GammaCallback(),
+            TextMetricsCallback(update_kl=True),
+            OveroptimisationAlarm(),
+            *attached.callbacks,
+        ],
         log_interval=stock.log_interval,
         tb_log_name=config.agent,
         progress_bar=config.progress,

@@ -14,6 +14,7 @@ from stable_baselines3.common.logger import HParam, KVWriter, Logger
 from stable_baselines3.common.vec_env import VecMonitor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rlhf_gym.agents.alarm import OveroptimisationAlarm
 from rlhf_gym.agents.callbacks import SampleTableCallback, TextMetricsCallback, episode_metrics
 from rlhf_gym.agents.ppo import PPO
 from rlhf_gym.core.errors import InvalidArgument
@@ -66,7 +67,9 @@ def test_every_tag_is_in_the_glossary(make_env: Maker, make_model: Maker, tmp_pa
     )
     with pytest.warns(UserWarning, match="not of the same type"):
         entries = trained(
-            make_env(reward=count_good - penalty, gold=count_good), evaluation, max_update_kl=1.0
+            make_env(reward=count_good - penalty, gold=count_good),
+            [evaluation, OveroptimisationAlarm()],
+            max_update_kl=1.0,
         ).entries
     entries += trained(make_env(), kl_loss_coef=0.1).entries
     logged = {tag for entry in entries for tag in entry}
@@ -74,8 +77,8 @@ def test_every_tag_is_in_the_glossary(make_env: Maker, make_model: Maker, tmp_pa
     assert terms <= logged
     written_down = glossary_tags()
     assert logged - terms <= written_down
-    # Each term has a tag of its own; REBEL alone drops pairs.
-    assert written_down - logged == {"reward/<term>", "train/pairs_kept"}
+    # Each term has a tag of its own; REBEL alone drops pairs; nothing gave alarm.
+    assert written_down - logged == {"reward/<term>", "train/pairs_kept", "alarm/message"}
 
 
 def test_metrics_of_an_episode_by_hand() -> None:
