@@ -22,11 +22,11 @@ def read_label(answer: Any) -> Label:
         InvalidData: no such kind, a field that is missing, unknown or of another type, or half of a
             character (a lone surrogate) in a text.
     """
-    if not isinstance(answer, Mapping) or answer.get("kind") not in LABEL_KINDS:
+    if not isinstance(answer, Mapping) or str(answer.get("kind")) not in LABEL_KINDS:
         raise InvalidData(
             "label", answer, "no kind of label", f"Send kind, one of {', '.join(LABEL_KINDS)}"
         )
-    kind = LABEL_KINDS[answer["kind"]]
+    kind = LABEL_KINDS[str(answer["kind"])]
     hints, make = get_type_hints(kind), cast(Callable[..., Label], kind)
     values = {name: value for name, value in answer.items() if name != "kind"}
     for name, value in values.items():

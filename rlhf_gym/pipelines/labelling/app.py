@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -18,7 +18,9 @@ from starlette.staticfiles import StaticFiles
 from rlhf_gym.core.errors import InvalidStore, RLHFGymError, StoreUnavailable
 from rlhf_gym.pipelines.labelling.desk import AnsweredAlready, Desk
 from rlhf_gym.pipelines.labelling.guard import Guard
-from rlhf_gym.pipelines.labelling.supervision import Supervision
+
+if TYPE_CHECKING:
+    from rlhf_gym.pipelines.labelling.supervision import Supervision
 
 STATIC = Path(__file__).parent / "static"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from rlhf_gym.core.store import FeedbackStore
 
 if TYPE_CHECKING:
     from rlhf_gym.pipelines.labelling.feed import Feed, Writer
+    from rlhf_gym.pipelines.labelling.supervision import Supervision
 
 SHOWN = 10
 """Problems of a file that are printed one by one."""
@@ -122,7 +124,6 @@ def label(config: LabelConfig) -> None:
     from rlhf_gym.pipelines.labelling.app import make_app
     from rlhf_gym.pipelines.labelling.desk import Desk, PageSettings
     from rlhf_gym.pipelines.labelling.guard import is_loopback
-    from rlhf_gym.pipelines.labelling.supervision import Supervision
 
     console = Console()
     settings = PageSettings(
@@ -137,8 +138,7 @@ def label(config: LabelConfig) -> None:
     listener = _listen(config.host, config.port)
     with FeedbackStore(config.store, timeout=5.0) as store:
         fill(store, config, console)
-    supervised = config.acting.supervise
-    supervision = None if supervised is None else Supervision(config.store, supervised)
+    supervision = _supervision(config)
     feed = _feed(config)
     desk = Desk(config.store, settings, feed)
     app = make_app(desk, supervision=supervision, token=token)
@@ -146,7 +146,9 @@ def label(config: LabelConfig) -> None:
     console.print(_greeting(config, port, token), highlight=False, soft_wrap=True, markup=False)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3))
     try:
-        server.run(sockets=[listener])
+        # Ctrl-C is how a page ends; the server hands it on when it has closed.
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
     finally:
         listener.close()
         if feed is not None:
@@ -165,8 +167,11 @@ def fill(store: FeedbackStore, config: LabelConfig, console: Console) -> None:
         config: the flags.
         console: says what was read and what was not.
     """
-    from rlhf_gym.pipelines.labelling.queries import add_clips, add_prompts, add_queries
-
+    if config.queries or config.writing.prompts or config.acting.clips:
+        # Not before it is needed: it imports the tasks.
+        from rlhf_gym.pipelines.labelling.queries import add_clips, add_prompts, add_queries
+    else:
+        return
     for file in config.queries:
         added = add_queries(store, file, question=config.question, overlap=config.overlap)
         console.print(
@@ -185,14 +190,23 @@ def fill(store: FeedbackStore, config: LabelConfig, console: Console) -> None:
         )
 
 
+def _supervision(config: LabelConfig) -> Supervision | None:
+    """The agent that is taught live, if there is one."""
+    if config.acting.supervise is None:
+        return None
+    from rlhf_gym.pipelines.labelling.supervision import Supervision
+
+    return Supervision(config.store, config.acting.supervise)
+
+
 def _feed(config: LabelConfig) -> Feed | None:
     """Who writes while raters judge, if anybody."""
-    from rlhf_gym.pipelines.labelling.feed import Feed
-    from rlhf_gym.pipelines.labelling.writers import DirectoryWriter, EndpointWriter
-
     writing = config.writing
     if writing.prompts is None or not (writing.model or writing.endpoint):
         return None
+    from rlhf_gym.pipelines.labelling.feed import Feed
+    from rlhf_gym.pipelines.labelling.writers import DirectoryWriter, EndpointWriter
+
     sampling: dict[str, Any] = {
         "max_tokens": writing.max_tokens,
         "temperature": writing.temperature,

@@ -71,8 +71,8 @@ def add_queries(
             details = {"source": os.path.basename(source), "where": where}
             store.add([query], overlap=wanted, gold=[gold], provenance=details)
         except InvalidArgument as error:
-            if not isinstance(error, InvalidData):
-                error = InvalidData("record", where, str(error).rstrip("."), "Correct the record")
+            if not isinstance(error, InvalidData) or where not in str(error):
+                error = InvalidData("record", where, str(error).rstrip("."), "Correct it")
             problems.append(error)
             continue
         count += 1

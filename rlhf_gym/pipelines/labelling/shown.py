@@ -18,8 +18,8 @@ from rlhf_gym.core.store import StoredQuery
 
 LARGEST_SIDE = 16_000
 """Pixels; WebP ends at 16,383."""
-STRIP_PIXELS = 40_000_000
-"""A strip larger than this is shrunk, or a browser on a phone would refuse it."""
+STRIP_PIXELS = 12_000_000
+"""A strip larger than this is shrunk: packing it takes seconds, and a phone refuses it."""
 STEPS_AS_TEXT = 200
 """Of a clip without pictures."""
 

@@ -33,6 +33,8 @@ export function ranking(query, desk, cards) {
 
   function toggle(number) {
     const place = order.indexOf(number);
+    // The last one was placed by itself; whoever presses its number too means the same.
+    if (placed === count && place === count - 1) return;
     order.splice(place, 1);
     if (place < placed) {
       placed -= 1;

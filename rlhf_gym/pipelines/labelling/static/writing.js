@@ -5,9 +5,9 @@ import { shownDifference } from "./diff.js";
 
 const QUICK = 20_000;  // characters whose difference is shown while typing
 
-function area(label, value, desk, rows = 5) {
+function area(label, value, changed, rows = 5) {
   const field = el("textarea", { rows, dir: "auto", spellcheck: true, value, "aria-label": label });
-  field.addEventListener("input", () => desk.changed());
+  field.addEventListener("input", () => changed(field));
   return [el("label", { class: "field" }, el("span", {}, label), field), field];
 }
 
@@ -16,7 +16,12 @@ const shownBefore = (label) => el("div", { class: "card" }, el("h2", { class: "n
 export function edit(query, desk) {
   const before = query.segments[0].text;
   const said = desk.undone?.kind === "edit" ? desk.undone.completion : null;
-  const [label, field] = area("The answer as it should be", desk.draft?.text ?? said ?? before, desk, 8);
+  const [label, field] = area("The answer as it should be", desk.draft?.text ?? said ?? before, () => {
+    clearTimeout(timer);
+    if (before.length + field.value.length < QUICK) compare();
+    else timer = setTimeout(compare, 400);
+    desk.changed();
+  }, 8);
   const changes = el("div", { class: "prose difference", dir: "auto", "aria-label": "What is changed" });
   let timer = null;
   const compare = () => {
@@ -24,11 +29,6 @@ export function edit(query, desk) {
       ? [el("span", { class: "faint" }, "Nothing is changed yet.")]
       : shownDifference(before, field.value)));
   };
-  field.addEventListener("input", () => {
-    clearTimeout(timer);
-    if (before.length + field.value.length < QUICK) compare();
-    else timer = setTimeout(compare, 400);
-  });
   compare();
   const box = shownBefore("Changes");
   box.append(changes);
@@ -51,7 +51,7 @@ export function demonstration(query, desk) {
 
 function answerTo(query, desk) {
   const said = desk.undone?.kind === "demonstration" ? desk.undone.completion : "";
-  const [label, field] = area("Your answer", desk.draft?.text ?? said, desk, 8);
+  const [label, field] = area("Your answer", desk.draft?.text ?? said, desk.changed, 8);
   return {
     title: "Write the answer",
     body: [label],
@@ -65,9 +65,9 @@ function answerTo(query, desk) {
 // Also the view behind "Write your own".
 export function promptAndAnswer(desk, save) {
   const said = desk.undone?.kind === "demonstration" ? desk.undone : null;
-  const [promptLabel, prompt] = area("Prompt", desk.draft?.prompt ?? said?.prompt ?? "", desk, 3);
+  const [promptLabel, prompt] = area("Prompt", desk.draft?.prompt ?? said?.prompt ?? "", desk.changed, 3);
   const [answerLabel, answer] = area("Answer (leave it empty to hand in the prompt alone)",
-    desk.draft?.text ?? said?.completion ?? "", desk, 7);
+    desk.draft?.text ?? said?.completion ?? "", desk.changed, 7);
   return {
     title: "Write a prompt, and an answer if you have one",
     body: [promptLabel, answerLabel],
@@ -94,13 +94,13 @@ export function review(query, desk) {
       place.replaceChildren(box);
       field = null;
     } else {
-      const [label, made] = area("The demonstration as it should be", editing, desk, 8);
-      field = made;
       const changes = el("div", { class: "prose difference", dir: "auto" }, shownDifference(before, editing));
-      field.addEventListener("input", () => {
+      const [label, made] = area("The demonstration as it should be", editing, () => {
         editing = field.value;
         if (before.length + editing.length < QUICK) changes.replaceChildren(...shownDifference(before, editing));
-      });
+        desk.changed();
+      }, 8);
+      field = made;
       place.replaceChildren(label, el("div", { class: "card" }, changes));
     }
   }
