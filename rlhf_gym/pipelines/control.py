@@ -1,4 +1,4 @@
-"""`rlhf-gym train` where the task is to act: by comparisons, by the judge, or by what is measured.
+"""`rlhf-gym train` where the task is to act: by comparisons, demonstrations, the judge, a measure.
 
 rlhf-gym train --env rlhf_gym/Pizza-v0 --agent sb3.ppo --reward preferences --labels 700
 """
@@ -25,6 +25,7 @@ from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.envs.taught import TaughtVecEnv
+from rlhf_gym.pipelines.imitation import ImitationMethod, by_demonstrations
 from rlhf_gym.rewards.learned import AutomatedReward, GoldReward
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from rlhf_gym.pipelines.train import TrainConfig
 
-RewardSource = Literal["preferences", "gold", "automated"]
+RewardSource = Literal["preferences", "gold", "automated", "demonstrations"]
 
 EVALUATION_SEED = 10_000_000
 """Added to a run's seed, so that no episode of training is met again."""
@@ -46,6 +47,10 @@ class TeachingConfig:
     """Comparisons in all, with --reward preferences."""
     teacher: str = "oracle"
     """Who compares: oracle, mistake, stochastic, skip, myopic or equal, on the gold reward."""
+    demonstrations: Path | None = None
+    """File of an expert's episodes, with --reward demonstrations."""
+    method: ImitationMethod = "adversarial"
+    """How they teach: cloning, adversarial or features."""
     preferences: PreferenceConfig = field(default_factory=PreferenceConfig)
     """Settings of learning from comparisons; --labels sets preferences.schedule.total."""
     evaluation_episodes: int = 100
@@ -82,16 +87,24 @@ def is_control(env_id: str) -> bool:
     """Whether a registered task is one of acting, not of writing.
 
     Ids that are unknown or made by a function count as tasks of writing.
+
+    Raises:
+        InvalidArgument: a task whose packages are not installed.
     """
     from rlhf_gym.envs.text.single import TextGenerationEnv
 
     try:
         entry_point = gym.spec(env_id).entry_point
-        if not isinstance(entry_point, str):
-            return False
-        creator = gym.envs.registration.load_env_creator(entry_point)
-    except (GymnasiumError, ImportError):
+    except GymnasiumError:
         return False
+    if not isinstance(entry_point, str):
+        return False
+    try:
+        creator = gym.envs.registration.load_env_creator(entry_point)
+    except (GymnasiumError, ImportError) as error:
+        raise InvalidArgument(
+            "env", env_id, str(error), "For MuJoCo's tasks: pip install 'rlhf-gym[mujoco]'"
+        ) from error
     return isinstance(creator, type) and not issubclass(creator, TextGenerationEnv)
 
 
@@ -143,7 +156,8 @@ def train_control(config: TrainConfig) -> ControlResult:
         "seed": config.seed,
         "verbose": config.verbose,
     }
-    learn = _by_comparisons if source == "preferences" else _by_rule
+    learners = {"preferences": _by_comparisons, "demonstrations": by_demonstrations}
+    learn = learners.get(source, _by_rule)
     agent, labels = learn(config, kind, env, settings)
     agent.save(folder / "agent")
     gold, automated = judge(
