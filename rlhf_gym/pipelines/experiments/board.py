@@ -21,7 +21,7 @@ from rlhf_gym.pipelines.experiments.claims import claim
 from rlhf_gym.pipelines.experiments.config import OVERVIEW
 from rlhf_gym.pipelines.experiments.curves import CURVES, Curve, read_curves
 from rlhf_gym.pipelines.experiments.events import JUDGED, remove_events
-from rlhf_gym.pipelines.experiments.titles import TITLES
+from rlhf_gym.pipelines.experiments.titles import TITLES, in_order
 
 OVER_SEEDS = "over_seeds/"
 SIDE_BY_SIDE = 8
@@ -48,7 +48,7 @@ def _write_board(experiment: Experiment) -> None:
         if found:
             curves[scheme.name] = found
             _write_scheme(experiment.folder / scheme.name, found)
-    metrics = sorted({name for cell in experiment.cells for name in cell.metrics})
+    metrics = in_order({name for cell in experiment.cells for name in cell.metrics})
     shown = [name for name in CURVES if any(name in found for found in curves.values())]
     folder = experiment.folder / OVERVIEW
     remove_events(folder)
@@ -102,7 +102,7 @@ def _write_scheme(folder: Path, curves: Mapping[str, Curve]) -> None:
 def _layout(names: Sequence[str]) -> dict[str, dict[str, list[object]]]:
     """One chart for each quantity, a line with its margin for each scheme."""
     charts: dict[str, list[object]] = {}
-    for name in names:
+    for name in reversed(names):  # TensorBoard shows the last one first
         tag = f"{OVER_SEEDS}{name}"
         charts[TITLES[name]] = ["Margin", [tag, f"{tag}/least", f"{tag}/most"]]
     return {"schemes: mean and range over seeds": charts}
@@ -111,6 +111,6 @@ def _layout(names: Sequence[str]) -> dict[str, dict[str, list[object]]]:
 def _columns(metrics: Sequence[str]) -> Any:
     """The HPARAMS tab: what tells schemes apart, and all that they were judged by."""
     return hparams.hparams_config_pb(
-        hparams=[hparams.HParam(name) for name in ("scheme", "reward", "agent", "env")],
+        hparams=[hparams.HParam(name) for name in ("scheme", "reward")],
         metrics=[hparams.Metric(f"{JUDGED}{name}", display_name=name) for name in metrics],
     )

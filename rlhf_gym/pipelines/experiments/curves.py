@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -53,6 +54,8 @@ def read_curves(cells: Sequence[Cell]) -> dict[str, Curve]:
     Returns:
         Name -> curve; what no cell has logged is missing.
     """
+    # What an interrupted run wrote too far is void, and need not be announced each time.
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
     scalars = [read_scalars(cell.folder) for cell in cells if cell.is_done]
     curves = {}
     for name, tag in CURVES.items():

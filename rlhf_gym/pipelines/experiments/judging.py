@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -50,8 +51,12 @@ def task_reward(task: Any) -> TaskReward:
     return taken_apart(task.reward, task.reference)
 
 
+@lru_cache(maxsize=1)
 def judging_environment(config: EnvironmentConfig) -> VectorEnv[Any, Any, Any]:
-    """The task as it is, with its own score for gold if it has no judge."""
+    """The task as it is, with its own score for gold if it has no judge.
+
+    Kept from one cell to the next: what Exact-v0 knows of its optimum is computed once.
+    """
     env = make_environment(config)
     task = text_task(env)
     if task.gold is not None:

@@ -30,7 +30,7 @@ from rlhf_gym.pipelines.experiments.statistics import (
     interquartile_mean,
     probability_of_improvement,
 )
-from rlhf_gym.pipelines.experiments.titles import TITLES, UNITS
+from rlhf_gym.pipelines.experiments.titles import TITLES, UNITS, in_order
 
 EXACT_ID = "rlhf_gym/Exact-v0"
 SHOWN = ("share", "gold", "kl", "length", "gold_return", "automated_return")
@@ -142,7 +142,7 @@ def make_report(experiment: Experiment, curves: Mapping[str, Mapping[str, Curve]
 def write_report(report: Report, folder: Path) -> None:
     """Write report.md, report.csv and pairs.csv."""
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")
-    metrics = sorted({name for row in report.rows for name in row.estimates})
+    metrics = in_order({name for row in report.rows for name in row.estimates})
     header = ["scheme", "moves_optimum", "seeds", "speed"]
     header += [f"{name}{end}" for name in metrics for end in ("", "_low", "_high")]
     header += ["improvement", "improvement_low", "improvement_high"]
@@ -223,16 +223,24 @@ def show(config: ReportConfig) -> None:
     estimates = {row.name: row.estimates[report.headline] for row in report.rows}
     draw_intervals(estimates, UNITS[report.headline], folder / "intervals.png")
     console = Console()
-    header, rows = table(report)
-    shown = Table(*header, title=report.title)
-    for row in rows:
-        shown.add_row(*row)
-    console.print(shown)
+    console.print(_screen_table(report))
     certain = [pair for pair in report.pairs if pair.differ]
     console.print(f"{len(certain)} of {len(report.pairs)} pairs differ (Welch's test, Holm)")
     if report.missing:
         console.print(f"missing, {len(report.missing)} runs: {', '.join(report.missing)}")
     console.print(f"written to {folder}: report.md, report.csv, pairs.csv, pictures", markup=False)
+
+
+def _screen_table(report: Report) -> Table:
+    """What decides; the files have the rest."""
+    metrics = [name for name in report.columns if name in (report.headline, "kl")]
+    columns = ["scheme", "moves the optimum", "seeds", *(UNITS[name] for name in metrics)]
+    columns.append("improvement")
+    header, rows = table(report)
+    shown = Table(*columns, title=report.title)
+    for row in rows:
+        shown.add_row(*(row[header.index(name)] for name in columns))
+    return shown
 
 
 def _by_metric(cells: Sequence[Cell]) -> dict[str, list[float]]:

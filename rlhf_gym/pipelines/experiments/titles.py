@@ -1,6 +1,6 @@
 """What quantities are called in pictures and tables."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 TITLES: Mapping[str, str] = {
     "share": "share of the way to the optimum",
@@ -22,3 +22,8 @@ UNITS: Mapping[str, str] = {
     "automated_return": "own return",
 }
 """Columns of the report."""
+
+
+def in_order(metrics: Collection[str]) -> list[str]:
+    """Metrics as people want to read them: what decides first, then the rest by name."""
+    return sorted(metrics, key=lambda name: (name not in UNITS, [*UNITS, name].index(name), name))

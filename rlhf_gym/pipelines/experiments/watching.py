@@ -16,7 +16,7 @@ from rlhf_gym.core.supervised.common import write_json
 from rlhf_gym.pipelines.experiments.cells import PROGRESS
 from rlhf_gym.pipelines.experiments.events import JUDGED, CellEvents
 
-LOOKS = 10
+LOOKS = 5
 """How often the exact share is computed in a run, which costs as much as a small update."""
 
 
