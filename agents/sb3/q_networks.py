@@ -69,28 +69,45 @@ class TokenValues:
         scale: reward per nat, above 0.
         epsilon: how many tokens exploration draws uniformly instead.
         masks: the environment's action masks; None if all is allowed.
+        support: tokens less probable than this share of the most probable one are out of the
+            question. Of what was hardly ever tried, values know nothing, and an argmax over a
+            vocabulary finds whatever they are wrong about.
         seed: of the exploration.
 
     Raises:
-        InvalidArgument: a scale that is not above 0, or masks of the reference.
+        InvalidArgument: a scale that is not above 0, a support that is no share, or masks of the
+            reference.
+
+    Source of `support`: Fujimoto et al. (2019), "Benchmarking Batch Deep Reinforcement Learning
+    Algorithms", equation 9.
     """
 
     def __init__(
-        self, scale: float, epsilon: Epsilon, masks: ActionMasks | None, seed: int
+        self,
+        scale: float,
+        epsilon: Epsilon,
+        masks: ActionMasks | None,
+        support: float,
+        seed: int,
     ) -> None:
         if not 0 < scale < math.inf:
             raise InvalidArgument(
                 "q_scale", scale, "it multiplies log-probabilities", "Give a number above 0"
             )
+        if not 0 <= support < 1:
+            raise InvalidArgument(
+                "support", support, "a share of the most probable token", "Give 0 or more, below 1"
+            )
         self.scale = scale
         self.epsilon = epsilon
+        self.support = support
         self._drawn = 0
         check_masks(masks)
         self._masks = masks
         self._generator = torch.Generator().manual_seed(seed)
 
     def prior(self, lm: CachedLM, hidden: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
-        """scale * log pi, minus infinity at illegal tokens, shape (batch, vocab).
+        """scale * log pi, minus infinity at tokens out of the question, shape (batch, vocab).
 
         Args:
             lm: the language model.
@@ -98,7 +115,11 @@ class TokenValues:
             observation: `input_ids` and `attention_mask`, shape (batch, width).
         """
         legal = lm.legal_logits(hidden, allowed_tokens(self._masks, lm.prompt_width, observation))
-        return self.scale * legal.float().log_softmax(-1)
+        log_probs = legal.float().log_softmax(-1)
+        if self.support:
+            least = log_probs.amax(-1, keepdim=True) + math.log(self.support)
+            log_probs = log_probs.masked_fill(log_probs < least, -torch.inf)
+        return self.scale * log_probs
 
     def explore(self, values: Tensor) -> Tensor:
         """Draw tokens from softmax(values / scale), shape (batch, vocab) to (batch,)."""
@@ -148,7 +169,7 @@ def allowed_tokens(
 
 
 class LMQNetwork(QNetwork):
-    """DQN's network: the trunk is the features extractor, the residual a linear layer.
+    """DQN's network: the trunk is the features extractor, the residual linear in what it says.
 
     Args:
         values: how values start and explore.
@@ -160,7 +181,7 @@ class LMQNetwork(QNetwork):
     def __init__(self, *, values: TokenValues, **sb3: Any) -> None:
         super().__init__(**(sb3 | {"net_arch": []}))
         self._values = values
-        _set_to_zero(self.q_net)
+        self.q_net = nn.Sequential(_Levels(self.features_dim, int(self.action_space.n)))
 
     def forward(self, obs: PyTorchObs) -> Tensor:
         """Value of every token, shape (batch, vocab)."""
@@ -205,6 +226,31 @@ class LMQuantileNetwork(QuantileNetwork):
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
         values = self(observation).mean(1)
         return values.argmax(-1) if deterministic else self._values.explore(values)
+
+
+class _Levels(nn.Module):
+    """What is added to the language model's values, v(s) + a(s, token); 0 at the start.
+
+    What all tokens have in common is in every token's reach already, but then each would learn it
+    from its own tries alone, and one that was never tried would keep the value it began with.
+
+    Args:
+        hidden_size: numbers it reads.
+        vocab_size: tokens.
+
+    Source: Wang et al. (2016), "Dueling Network Architectures", equation 7.
+    """
+
+    def __init__(self, hidden_size: int, vocab_size: int) -> None:
+        super().__init__()
+        self.state = nn.Linear(hidden_size, 1)
+        self.token = nn.Linear(hidden_size, vocab_size)
+        _set_to_zero(self)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Shape (batch, hidden) to (batch, vocab)."""
+        moved: Tensor = self.state(hidden) + self.token(hidden)
+        return moved
 
 
 class _Quantiles(nn.Module):

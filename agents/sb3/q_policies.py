@@ -20,6 +20,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
@@ -44,6 +45,9 @@ from rlhf_gym.envs.text.masking import ActionMasks
 MOST_TRANSITIONS = 1_000_000
 """SB3's default; short texts would fit in by the billion."""
 
+SUPPORT = 0.02
+"""Tokens below a fiftieth of the most probable one's probability are out of the question."""
+
 if TYPE_CHECKING:
     # One of SB3's value-based policies stands behind it in every class that uses it.
     _Policy = BasePolicy
@@ -64,12 +68,14 @@ class TextValues(_Policy):
         q_scale: reward per nat, see `TokenValues`.
         epsilon: how many tokens exploration draws uniformly; none by default.
         masks: the environment's action masks, if it has any.
+        support: which tokens are out of the question, see `TokenValues`; none by default.
+        freeze_lm: learn what is added to the language model's values, and leave itself alone.
         backend: how tokens are decoded, see `rlhf_gym.core.decoding.make_decoder`.
         **sb3: further arguments of SB3's policy, such as `optimizer_kwargs` or `n_quantiles`.
 
     Raises:
         InvalidArgument: spaces of something else than a text environment, a scale that is not
-            above 0, masks of the reference.
+            above 0, masks of the reference, a support that moves.
         TokenizerMismatch: another vocabulary.
     """
 
@@ -85,12 +91,23 @@ class TextValues(_Policy):
         q_scale: float = 1.0,
         epsilon: Epsilon | None = None,
         masks: ActionMasks | None = None,
+        support: float = 0.0,
+        freeze_lm: bool = False,
         backend: Backend = "auto",
         **sb3: Any,
     ) -> None:
         check_spaces(observation_space, action_space, rules, prompt_width)
+        if support and not freeze_lm:
+            raise InvalidArgument(
+                "support",
+                support,
+                "a language model that is trained on values forgets what is probable, and with it "
+                "tokens that were written go out of the question",
+                "Give freeze_lm=True too, or leave support out",
+            )
         # SB3 has seeded torch with the algorithm's seed a moment ago; there is no other way to it.
-        self._values = TokenValues(q_scale, epsilon or Epsilon(), masks, torch.initial_seed())
+        seed = torch.initial_seed()
+        self._values = TokenValues(q_scale, epsilon or Epsilon(), masks, support, seed)
         self._lm = {
             "model": model,
             "rules": rules,
@@ -98,6 +115,7 @@ class TextValues(_Policy):
             "backend": backend,
         }
         self._masks = masks
+        self._freeze_lm = freeze_lm
         self._sb3 = sb3
         super().__init__(
             observation_space,
@@ -109,6 +127,10 @@ class TextValues(_Policy):
             **sb3,
         )
 
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """A language model of its own for the network or its target."""
+        return super().make_features_extractor().requires_grad_(not self._freeze_lm)
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """What `policy.save` stores to make the policy again before its weights are loaded."""
         return {
@@ -119,6 +141,8 @@ class TextValues(_Policy):
             "q_scale": self._values.scale,
             "epsilon": self._values.epsilon,
             "masks": self._masks,
+            "support": self._values.support,
+            "freeze_lm": self._freeze_lm,
             **self._sb3,
         }
 
@@ -155,7 +179,9 @@ def lm_q_kwargs(
     env: VecEnv | gym.Env[Any, Any],
     *,
     buffer_bytes: int = 2**28,
+    n_steps: int | None = None,
     q_scale: float | None = None,
+    gamma: float = 1.0,
     policy_kwargs: dict[str, Any] | None = None,
     **choices: Any,
 ) -> dict[str, Any]:
@@ -165,19 +191,28 @@ def lm_q_kwargs(
     vocabulary, PAD and illegal tokens included, so both are off. The policy is trained after every
     step of the environments, and the target follows it slowly.
 
+    A greedy policy writes whatever its values are most wrong about. So a token is worth what the
+    whole response earned, and not what the value of a neighbour was believed to be; the language
+    model is frozen, and says which tokens are in question at all.
+
     Args:
         env: what the algorithm will train on.
         buffer_bytes: most memory of the replay buffer; a million transitions of 1,000 tokens take
             SB3's own 18 GB.
+        n_steps: transitions whose rewards are summed, see `TextReplayBuffer`; by default the whole
+            response's.
         q_scale: reward per nat; by default the environment's KL coefficient, or 1 without one.
-        policy_kwargs: further arguments of the policy, see `TextValues` and `lm_policy_kwargs`.
+        gamma: discount.
+        policy_kwargs: further arguments of the policy, see `TextValues` and `lm_policy_kwargs`;
+            `support=0, freeze_lm=False` trains the language model itself.
         **choices: other values of the algorithm's arguments.
 
     Raises:
         InvalidArgument: no text environment, no model to start from, masks of the reference, or a
             budget too small for anything.
     """
-    policy = with_masks(lm_policy_kwargs(env, **(policy_kwargs or {})), env)
+    choices_of_policy = {"freeze_lm": True, "support": SUPPORT, **(policy_kwargs or {})}
+    policy = with_masks(lm_policy_kwargs(env, **choices_of_policy), env)
     if q_scale is None:
         q_scale = _attribute(env, "kl_coef") or 1.0
     rules: TokenRules = policy["rules"]
@@ -188,16 +223,18 @@ def lm_q_kwargs(
             "the replay buffer keeps ids and mask",
             'Make the environment with observation="dict"',
         )
+    if n_steps is None:
+        n_steps = int(_attribute(env, "max_response_tokens"))
     room = TextReplayBuffer.transitions_in(buffer_bytes, env.observation_space, rules)
     return {
         "policy_kwargs": policy | {"q_scale": float(q_scale)},
         "replay_buffer_class": TextReplayBuffer,
-        "replay_buffer_kwargs": {"rules": rules},
+        "replay_buffer_kwargs": {"rules": rules, "n_steps": n_steps, "gamma": gamma},
         "buffer_size": min(room, MOST_TRANSITIONS),
         "exploration_initial_eps": 0.0,
         "exploration_final_eps": 0.0,
         "learning_starts": 0,
-        "gamma": 1.0,
+        "gamma": gamma,
         "train_freq": 1,
         "tau": 0.005,
         # Once per step of all rows.

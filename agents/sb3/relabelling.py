@@ -48,8 +48,8 @@ def check_relabelling(agent: OffPolicyAlgorithm, ensemble: RewardEnsemble) -> No
     """Refuse an agent whose buffer `relabel` could not bring up to date, before it learns.
 
     Raises:
-        InvalidArgument: another buffer than `PreferenceReplayBuffer`, or images that are transposed
-            outside the wrapper that pays.
+        InvalidArgument: another buffer than `PreferenceReplayBuffer`, one without what a learned
+            potential reads, or images that are transposed outside the wrapper that pays.
     """
     buffer = agent.replay_buffer
     if not isinstance(buffer, PreferenceReplayBuffer) or isinstance(buffer, DictReplayBuffer):
@@ -58,6 +58,13 @@ def check_relabelling(agent: OffPolicyAlgorithm, ensemble: RewardEnsemble) -> No
             type(buffer).__name__,
             "its old rewards could not follow what is learned",
             "Make the agent with replay_buffer_class=PreferenceReplayBuffer",
+        )
+    if ensemble.encoding.both_ends and buffer.optimize_memory_usage:
+        raise InvalidArgument(
+            "optimize_memory_usage",
+            True,
+            "the buffer has no last observations, and the learned reward reads both ends of a step",
+            "Make the agent without it",
         )
     shape = ensemble.encoding.observation_space.shape
     if buffer.obs_shape != shape:
@@ -95,7 +102,11 @@ def relabel(agent: OffPolicyAlgorithm, ensemble: RewardEnsemble) -> int:
         if isinstance(encoding.action_space, Box):
             # Off-policy agents store actions scaled to [-1, 1].
             actions = agent.policy.unscale_action(actions)
-        learned = ensemble.rewards(encoding.observations(observations), encoding.actions(actions))
+        seen = encoding.observations(observations)
+        if encoding.both_ends:
+            after = buffer.next_observations[part].reshape(-1, *buffer.obs_shape)
+            seen = encoding.of_steps(seen, encoding.observations(after))
+        learned = ensemble.rewards(seen, encoding.actions(actions))
         fixed = buffer.fixed_rewards[part]
         buffer.rewards[part] = learned.reshape(fixed.shape) + fixed
     return steps * buffer.n_envs

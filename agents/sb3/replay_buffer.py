@@ -21,6 +21,8 @@ Observations = dict[str, NDArray[Any]]
 class TextReplayBuffer(DictReplayBuffer):
     """`DictReplayBuffer` for text environments; what it samples is the same to the bit.
 
+    With `n_steps` it is `NStepReplayBuffer` too, which SB3 has for observations of one part alone.
+
     SB3 keeps two observations per transition, each of int64 ids and an int8 mask. Here the later
     one is kept, its ids in 16 bits if the vocabulary allows; the earlier one is the same without
     the last token, which is the action; and a mask is where a text begins and ends.
@@ -34,13 +36,17 @@ class TextReplayBuffer(DictReplayBuffer):
         optimize_memory_usage: must be False, as in SB3's.
         handle_timeout_termination: do not take cut-off texts for finished ones.
         rules: PAD, and the tokens that are never legal.
+        n_steps: transitions whose rewards are summed before the rest is left to the target network;
+            as many as a response has tokens, and a response that has ended is taken for what it
+            earned. What the steps behind the first one were is the policy's choice of that time.
+        gamma: the algorithm's discount, of rewards within `n_steps`.
 
     Attributes:
         ids: texts with the action, shape (steps, rows, width).
         first, end: columns of a text's first token and behind its last, shape (steps, rows).
 
     Raises:
-        InvalidArgument: `optimize_memory_usage`.
+        InvalidArgument: `optimize_memory_usage`, no steps, or a discount outside (0, 1].
     """
 
     def __init__(
@@ -54,11 +60,17 @@ class TextReplayBuffer(DictReplayBuffer):
         handle_timeout_termination: bool = True,
         *,
         rules: TokenRules,
+        n_steps: int = 1,
+        gamma: float = 1.0,
     ) -> None:
         if optimize_memory_usage:
             raise InvalidArgument(
                 "optimize_memory_usage", True, "this buffer keeps no text twice", "Leave it out"
             )
+        if n_steps < 1:
+            raise InvalidArgument("n_steps", n_steps, "nothing would be earned", "Give 1 or more")
+        if not 0 < gamma <= 1:
+            raise InvalidArgument("gamma", gamma, "not a discount", "Give the algorithm's own")
         # Past SB3's constructors of replay buffers, which allocate what is not needed here.
         super(ReplayBuffer, self).__init__(
             buffer_size, observation_space, action_space, device, n_envs=n_envs
@@ -73,6 +85,8 @@ class TextReplayBuffer(DictReplayBuffer):
         self.rewards = np.zeros(shape, dtype=np.float32)
         self.dones = np.zeros(shape, dtype=np.bool_)
         self.timeouts = np.zeros(shape, dtype=np.bool_)
+        self.n_steps = n_steps
+        self.gamma = gamma
         self._pad_id = rules.pad_id
         self._illegal_ids = np.array(rules.illegal_ids)
 
@@ -143,20 +157,41 @@ class TextReplayBuffer(DictReplayBuffer):
     ) -> DictReplayBufferSamples:
         """Transitions of some steps, each from a row drawn at random as SB3 draws it."""
         rows = np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))  # noqa: NPY002
-        at = batch_inds, rows
-        ended = (self.dones[at] & ~self.timeouts[at]).astype(np.float32)
-        rewards = self._normalize_reward(self.rewards[at].reshape(-1, 1), env)
-        texts = (self._observations(*at, more) for more in (0, 1))
-        observations, following = (self._normalize_obs(text, env) for text in texts)
+        last, rewards, discounts = self._look_ahead(batch_inds, rows, env)
+        ended = (self.dones[last, rows] & ~self.timeouts[last, rows]).astype(np.float32)
+        observations = self._normalize_obs(self._observations(batch_inds, rows), env)
+        following = self._normalize_obs(self._observations(last, rows, 1), env)
         assert isinstance(observations, dict)
         assert isinstance(following, dict)
         return DictReplayBufferSamples(
             observations={key: self.to_torch(value) for key, value in observations.items()},
-            actions=self.to_torch(self._actions(*at).reshape(-1, 1)),
+            actions=self.to_torch(self._actions(batch_inds, rows).reshape(-1, 1)),
             next_observations={key: self.to_torch(value) for key, value in following.items()},
             dones=self.to_torch(ended.reshape(-1, 1)),
-            rewards=self.to_torch(rewards),
+            rewards=self.to_torch(rewards.reshape(-1, 1)),
+            # As SB3's buffers have it: without n steps the discount is the algorithm's own.
+            discounts=self.to_torch(discounts.reshape(-1, 1)) if self.n_steps > 1 else None,
         )
+
+    def _look_ahead(
+        self, steps: NDArray[np.int64], rows: NDArray[np.int64], env: VecNormalize | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+        """Follow transitions for `n_steps`, or to where an episode or what is stored ends.
+
+        Returns:
+            The last transition that is counted, the discounted sum of rewards up to it, and the
+            discount of what comes behind it; each of shape (batch,).
+        """
+        order = np.arange(self.n_steps)
+        window = (steps[:, None] + order) % self.buffer_size
+        newest = (self.pos - 1 - steps) % self.buffer_size
+        is_last = self.dones[window, rows[:, None]] | (order == newest[:, None])
+        is_last[:, -1] = True
+        ahead = is_last.argmax(-1)
+        powers = np.float32(self.gamma) ** np.arange(self.n_steps + 1, dtype=np.float32)
+        rewards = self._normalize_reward(self.rewards[window, rows[:, None]], env)
+        counted = rewards * powers[:-1] * (order <= ahead[:, None])
+        return window[np.arange(len(steps)), ahead], counted.sum(-1), powers[ahead + 1]
 
     def _observations(
         self, steps: NDArray[np.int64], rows: NDArray[np.int64], more: int = 0

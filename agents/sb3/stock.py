@@ -34,7 +34,8 @@ class StockAgent:
     Attributes:
         algorithm: the class, `"module:Class"`.
         policy: the policy's class, `"module:Class"`.
-        settings: what the algorithm is given for an environment, besides its policy.
+        settings: what the algorithm is given for an environment besides its policy, by the
+            caller's own choices.
         features: where the policy keeps its language model, an attribute path from the policy; None
             for policies that are more than a language model.
         is_greedy: whether it acts by its best token and has no distribution.
@@ -43,7 +44,7 @@ class StockAgent:
 
     algorithm: str
     policy: str
-    settings: Callable[[VecEnv], Settings]
+    settings: Callable[..., Settings]
     features: str | None = "features_extractor"
     is_greedy: bool = False
     log_interval: int = 1
@@ -62,10 +63,11 @@ class StockAgent:
             env: from `make_sb3_env`.
             policy_choices: arguments of the policy, see `lm_policy_kwargs`.
             learning_rate: at the start; it falls linearly to 0. By default the agent's own.
-            **settings: arguments of the algorithm, before the agent's own.
+            **settings: arguments of the algorithm, before the agent's own; for value-based agents
+                and ARS also those of `lm_q_kwargs` and `lm_ars_kwargs`.
         """
-        chosen = {**self.settings(env), **settings}
-        chosen["policy_kwargs"] = {**chosen.get("policy_kwargs", {}), **(policy_choices or {})}
+        chosen = self.settings(env, **settings)
+        chosen["policy_kwargs"] = {**chosen["policy_kwargs"], **(policy_choices or {})}
         rate = chosen["learning_rate"] if learning_rate is None else learning_rate
         chosen["learning_rate"] = LinearSchedule(rate, 0.0, 1.0)
         return cast(BaseAlgorithm, _load(self.algorithm)(_load(self.policy), env, **chosen))
@@ -91,7 +93,7 @@ def _budget(env: VecEnv) -> int:
     return int(env.get_attr("max_response_tokens")[0])
 
 
-def _ppo(env: VecEnv) -> Settings:
+def _ppo(env: VecEnv, **choices: Any) -> Settings:
     tokens = _budget(env) * env.num_envs
     return {
         **CREDIT,
@@ -103,14 +105,15 @@ def _ppo(env: VecEnv) -> Settings:
         "vf_coef": 0.1,
         "max_grad_norm": 1.0,
         "policy_kwargs": lm_policy_kwargs(env),
+        **choices,
     }
 
 
-def _maskable_ppo(env: VecEnv) -> Settings:
-    return {**_ppo(env), "rollout_buffer_class": PackedMaskBuffer}
+def _maskable_ppo(env: VecEnv, **choices: Any) -> Settings:
+    return {**_ppo(env), "rollout_buffer_class": PackedMaskBuffer, **choices}
 
 
-def _a2c(env: VecEnv) -> Settings:
+def _a2c(env: VecEnv, **choices: Any) -> Settings:
     return {
         **CREDIT,
         "learning_rate": 3e-4,
@@ -121,10 +124,11 @@ def _a2c(env: VecEnv) -> Settings:
         "normalize_advantage": False,
         "vf_coef": 0.5,
         "policy_kwargs": lm_policy_kwargs(env),
+        **choices,
     }
 
 
-def _trpo(env: VecEnv) -> Settings:
+def _trpo(env: VecEnv, **choices: Any) -> Settings:
     tokens = _budget(env) * env.num_envs
     return {
         **CREDIT,
@@ -134,6 +138,7 @@ def _trpo(env: VecEnv) -> Settings:
         "n_critic_updates": 4,
         "target_kl": 0.02,
         "policy_kwargs": lm_policy_kwargs(env),
+        **choices,
     }
 
 
@@ -149,9 +154,10 @@ RECURRENT_PPO = StockAgent(
 )
 
 
-def _q_learning(env: VecEnv) -> Settings:
+def _q_learning(env: VecEnv, **choices: Any) -> Settings:
     # A gradient step sees as many transitions as eight steps of all rows bring.
-    return lm_q_kwargs(env, learning_rate=3e-4, batch_size=max(32, 8 * env.num_envs))
+    ours = {"learning_rate": 1e-3, "batch_size": max(32, 8 * env.num_envs)}
+    return lm_q_kwargs(env, **{**ours, **choices})
 
 
 DQN = StockAgent(

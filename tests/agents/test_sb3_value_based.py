@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib import ARS, QRDQN
 from stable_baselines3 import DQN
-from stable_baselines3.common.buffers import DictReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rlhf_gym.agents.sb3.ars import LMARSPolicy, Steering, lm_ars_kwargs
@@ -121,6 +121,47 @@ def test_exploration_at_random_falls_and_stays_legal(make_env: Maker) -> None:
 
 
 @pytest.mark.parametrize("name", LEARNERS)
+def test_tokens_without_support_are_never_taken(make_env: Maker, name: str) -> None:
+    """Half the best token's probability, or more: greed, exploration and targets keep to those."""
+    env = make_sb3_env(make_env())
+    policy = {"support": 0.5, "epsilon": Epsilon(1.0, 1.0)}
+    agent = learner(name, env, policy, q_scale=0.3, learning_rate=1e-2)
+    observation = written(env, 2)
+    plain = learner(name, make_sb3_env(make_env()), {"support": 0.0}, q_scale=0.3)
+    log_probs = values(plain, observation) / 0.3
+    outside = log_probs < log_probs.amax(-1, keepdim=True) + np.log(0.5)
+    assert 0 < outside[:, 1:].sum() < outside[:, 1:].numel()
+    for steps in (0, 40):
+        agent.learn(steps, reset_num_timesteps=False)
+        assert torch.equal(values(agent, observation) == ILLEGAL, outside)
+        drawn, _ = agent.predict(observation, deterministic=False)
+        assert not outside[np.arange(len(drawn)), drawn].any()
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_frozen_model_stays_as_it_is(make_env: Maker, name: str) -> None:
+    agent = learner(name, make_sb3_env(make_env()), learning_rate=1e-2)
+    before = copy.deepcopy(network(agent).state_dict())
+    agent.learn(40)
+    moved = {
+        key for key, value in network(agent).state_dict().items() if (value != before[key]).any()
+    }
+    assert moved
+    assert not any(key.startswith("features_extractor") for key in moved)
+
+
+def test_what_all_tokens_have_in_common_is_learned_once(make_env: Maker) -> None:
+    agent = learner("DQN", make_sb3_env(make_env()), learning_rate=1e-2)
+    observation = agent.policy.obs_to_tensor(written(agent.env, 2))[0]
+    before = agent.policy.q_net(observation).detach()
+    # One token alone is told that it is worth more.
+    agent.policy.q_net(observation)[:, 4].sum().neg().backward()
+    agent.policy.optimizer.step()
+    after = agent.policy.q_net(observation).detach()
+    assert (after[:, 1:] > before[:, 1:]).all()
+
+
+@pytest.mark.parametrize("name", LEARNERS)
 def test_cached_and_uncached_values_agree_while_learning(make_env: Maker, name: str) -> None:
     agent = learner(name, make_sb3_env(make_env(num_envs=4)), learning_rate=1e-2)
     for _ in range(3):
@@ -221,6 +262,66 @@ class TestReplayBuffer:
                 for mine, theirs in zip(samples[0], other, strict=True):
                     torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
         assert samples[0].dones.any() or limit == "truncate"
+
+    @pytest.mark.parametrize("limit", ["terminate", "truncate"])
+    def test_several_steps_are_summed_as_sb3_sums_them(self, make_env: Maker, limit: str) -> None:
+        """`NStepReplayBuffer` takes no Dict: it is given the ids, and both the same draws."""
+        env = make_sb3_env(make_env(num_envs=3, length_limit=limit))
+        rules, space = env.get_attr("rules")[0], env.observation_space
+        size, steps = 3 * 40, 4
+        ours = TextReplayBuffer(
+            size, space, env.action_space, "cpu", 3, rules=rules, n_steps=steps, gamma=0.9
+        )
+        theirs = NStepReplayBuffer(
+            size, space["input_ids"], env.action_space, "cpu", 3, n_steps=steps, gamma=0.9
+        )
+        rng, observation = np.random.default_rng(0), env.reset()
+        for step in range(55):  # around the buffer's end, too
+            action = rng.choice([1, *range(2, 12)], size=3)
+            after, _, done, infos = env.step(action)
+            reward = rng.normal(size=3)
+            behind = copy.deepcopy(after)
+            for row in np.flatnonzero(done):
+                for key, value in infos[row]["terminal_observation"].items():
+                    behind[key][row] = value
+            ours.add(observation, behind, action, reward, done, infos)
+            ids = observation["input_ids"], behind["input_ids"]
+            theirs.add(*ids, action, reward, done, infos)
+            observation = after
+            if step not in (20, 54):
+                continue
+            np.random.seed(step)  # noqa: NPY002
+            samples = ours.sample(200)
+            np.random.seed(step)  # noqa: NPY002
+            expected = theirs.sample(200)
+            for name in ("actions", "rewards", "dones", "discounts"):
+                torch.testing.assert_close(getattr(samples, name), getattr(expected, name))
+            for name in ("observations", "next_observations"):
+                mine = getattr(samples, name)["input_ids"]
+                torch.testing.assert_close(mine, getattr(expected, name), check_dtype=False)
+
+    def test_a_whole_response_is_taken_for_what_it_earned(self, make_env: Maker) -> None:
+        env = make_sb3_env(make_env(num_envs=1))
+        budget = env.get_attr("max_response_tokens")[0]
+        kwargs = lm_q_kwargs(env)["replay_buffer_kwargs"]
+        assert (kwargs["n_steps"], kwargs["gamma"]) == (budget, 1.0)
+        buffer = TextReplayBuffer(50, env.observation_space, env.action_space, "cpu", 1, **kwargs)
+        observation = env.reset()
+        for action, reward in ((4, 0.5), (5, 0.25), (STOP, 2.0), (6, 8.0)):
+            after, _, done, infos = env.step(np.array([action]))
+            last = infos[0]["terminal_observation"] if done[0] else None
+            behind = after if last is None else {key: last[key][None] for key in after}
+            buffer.add(observation, behind, np.array([action]), np.array([reward]), done, infos)
+            observation = after
+        samples = buffer._get_samples(np.arange(4))
+        # 0.5 + 0.25 + 2, 0.25 + 2 and 2; the last response has not ended, and earned 8 so far.
+        assert samples.rewards.squeeze(1).tolist() == [2.75, 2.25, 2.0, 8.0]
+        assert samples.dones.squeeze(1).tolist() == [1, 1, 1, 0]
+
+    @pytest.mark.parametrize("wrong", [{"n_steps": 0}, {"gamma": 0.0}, {"gamma": 1.5}])
+    def test_returns_that_cannot_be(self, make_env: Maker, wrong: dict[str, Any]) -> None:
+        with pytest.raises(InvalidArgument, match=next(iter(wrong))):
+            learner("DQN", make_sb3_env(make_env()), **wrong)
 
     def test_memory_is_the_budgets(self, make_env: Maker) -> None:
         env = make_sb3_env(make_env())
@@ -364,3 +465,14 @@ def test_scales_that_cannot_be(make_env: Maker, scale: float) -> None:
 def test_shares_that_cannot_be(epsilon: Any) -> None:
     with pytest.raises(InvalidArgument, match="epsilon"):
         Epsilon(*epsilon)
+
+
+@pytest.mark.parametrize("support", [-0.1, 1.0])
+def test_supports_that_cannot_be(make_env: Maker, support: float) -> None:
+    with pytest.raises(InvalidArgument, match="support"):
+        learner("DQN", make_sb3_env(make_env()), {"support": support})
+
+
+def test_a_support_that_would_move_is_refused(make_env: Maker) -> None:
+    with pytest.raises(InvalidArgument, match="freeze_lm"):
+        learner("DQN", make_sb3_env(make_env()), {"support": 0.1, "freeze_lm": False})

@@ -17,7 +17,6 @@ from torch import Tensor
 from rlhf_gym.agents.lm_policy import LMPolicy
 from rlhf_gym.agents.registry import AGENTS
 from rlhf_gym.agents.sb3.stock import StockAgent
-from rlhf_gym.core.calibration import mean_interval
 from rlhf_gym.envs.exact import ExactVectorEnv
 from rlhf_gym.envs.exact.judge import ExactJudge, Policy
 from rlhf_gym.envs.sb3 import make_sb3_env
@@ -27,6 +26,8 @@ EXACT_ID, SENTIMENT_ID = "rlhf_gym/Exact-v0", "rlhf_gym/Sentiment-v0"
 EPISODES = 512
 """Responses by which a policy on Sentiment-v0 is judged, to prompts in an order of their own."""
 JUDGE_SEED = 10_000
+"""Added to an agent's seed: every seed is judged by prompts and responses of its own, so that the
+spread over seeds is all the spread there is."""
 
 
 class Trained(NamedTuple):
@@ -79,26 +80,26 @@ def exact_cell(name: str, setup: Setup, seed: int) -> dict[str, float]:
     }
 
 
-def sentiment_cell(name: str, setup: Setup, seed: int) -> dict[str, Any]:
-    """Train on Sentiment-v0; gold score beside the reference's on the same prompts."""
+def sentiment_cell(name: str, setup: Setup, seed: int) -> dict[str, float]:
+    """Train on Sentiment-v0; mean gold score beside the reference's on the same prompts."""
     trained = train(name, SENTIMENT_ID, setup, seed)
     greedy = acts_greedily(name)
-    after = gold_scores(trained.agent, deterministic=greedy)
+    after = gold_scores(trained.agent, seed, deterministic=greedy)
     untrained = make_agent("rloo", make_sb3_env(SENTIMENT_ID, num_envs=4), {}, seed)
-    before = gold_scores(untrained, deterministic=greedy)
+    before = gold_scores(untrained, seed, deterministic=greedy)
     return {
-        "gold": mean_interval(after),
-        "reference": mean_interval(before),
-        "gain": mean_interval(after - before),
+        "gold": float(after.mean()),
+        "reference": float(before.mean()),
+        "gain": float((after - before).mean()),
         **trained.cost,
     }
 
 
-def gold_scores(agent: BaseAlgorithm, *, deterministic: bool) -> NDArray[np.float64]:
-    """Gold score of one response to each of the same prompts, shape (EPISODES,)."""
+def gold_scores(agent: BaseAlgorithm, seed: int, *, deterministic: bool) -> NDArray[np.float64]:
+    """Gold score of one response to each of a seed's prompts, shape (EPISODES,)."""
     env = make_sb3_env(SENTIMENT_ID, num_envs=EPISODES)
-    env.seed(JUDGE_SEED)
-    torch.manual_seed(JUDGE_SEED)  # SB3's policies draw from the global generator
+    env.seed(JUDGE_SEED + seed)
+    torch.manual_seed(JUDGE_SEED + seed)  # SB3's policies draw from the global generator
     observation = env.reset()
     state, starts = None, np.ones(EPISODES, dtype=np.bool_)
     gold = np.full(EPISODES, np.nan)
