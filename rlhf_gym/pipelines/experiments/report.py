@@ -13,6 +13,7 @@ from typing import Annotated, Any, cast
 
 import numpy as np
 import tyro
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -237,9 +238,11 @@ def _screen_table(report: Report) -> Table:
     columns = ["scheme", "moves the optimum", "seeds", *(UNITS[name] for name in metrics)]
     columns.append("improvement")
     header, rows = table(report)
-    shown = Table(*columns, title=report.title)
+    shown = Table(*columns, title=report.title, box=SIMPLE, padding=(0, 1, 0, 0))
     for row in rows:
-        shown.add_row(*(row[header.index(name)] for name in columns))
+        cells = {name: row[header.index(name)] for name in columns}
+        cells["improvement"] = cells["improvement"].partition(" ")[0]  # its interval is in the file
+        shown.add_row(*cells.values())
     return shown
 
 
