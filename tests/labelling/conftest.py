@@ -42,7 +42,7 @@ def store(tmp_path):
 @contextmanager
 def served(app) -> Iterator[str]:
     """The address of an app that runs in a thread."""
-    config = uvicorn.Config(app, port=0, log_level="warning", lifespan="off")
+    config = uvicorn.Config(app, port=0, log_level="critical", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

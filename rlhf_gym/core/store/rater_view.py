@@ -18,7 +18,7 @@ from rlhf_gym.core.feedback import check_label
 from rlhf_gym.core.labels import Label
 from rlhf_gym.core.store.content import label_from_json
 from rlhf_gym.core.store.report import answer_value
-from rlhf_gym.core.store.rows import add_label, rater_number, read_query
+from rlhf_gym.core.store.rows import add_label, rater_number, read_question
 from rlhf_gym.core.store.store import FeedbackStore
 
 
@@ -112,7 +112,7 @@ def revise(
         known = sqlite.execute("select id from labels where ticket = ?", (ticket,)).fetchone()
         if known is not None:
             return int(known["id"])
-        check_label(read_query(sqlite, query_id).query, label)
+        check_label(read_question(sqlite, query_id), label)
         rater_id = rater_number(sqlite, rater)
         sqlite.execute(
             """

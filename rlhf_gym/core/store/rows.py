@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rlhf_gym.core.errors import InvalidArgument
-from rlhf_gym.core.feedback import Query
+from rlhf_gym.core.feedback import Query, TextSegment
 from rlhf_gym.core.labels import Label
 from rlhf_gym.core.store.content import (
     Item,
@@ -140,6 +140,26 @@ def read_query(sqlite: sqlite3.Connection, query_id: int) -> StoredQuery:
         None if row["gold"] is None else label_from_json(*json.loads(row["gold"])),
         {} if row["details"] is None else json.loads(row["details"]),
     )
+
+
+def read_question(sqlite: sqlite3.Connection, query_id: int) -> Query:
+    """What a query asks, with blank segments: enough to check an answer, and no clip is unpacked.
+
+    Raises:
+        InvalidArgument: no such number.
+    """
+    row = sqlite.execute(
+        """
+        select question, levels, choices,
+            (select count(*) from query_items where query_id = id) as segments
+        from queries where id = ?
+        """,
+        (query_id,),
+    ).fetchone()
+    if row is None:
+        raise InvalidArgument("query_id", query_id, "no such query", "Give a number from the store")
+    blank = (TextSegment("", ""),) * row["segments"]
+    return Query(blank, row["question"], row["levels"], tuple(json.loads(row["choices"])))
 
 
 def add_label(

@@ -23,6 +23,7 @@ from rlhf_gym.core.store.rows import (
     provenance_number,
     rater_number,
     read_query,
+    read_question,
 )
 
 _OPEN = """
@@ -209,7 +210,7 @@ class FeedbackStore:
             known = sqlite.execute("select id from labels where ticket = ?", (ticket,)).fetchone()
             if known is not None:
                 return int(known["id"])
-            check_label(read_query(sqlite, query_id).query, label)
+            check_label(read_question(sqlite, query_id), label)
             rater_id = rater_number(sqlite, rater)
             self._check_unanswered(sqlite, query_id, rater_id, rater)
             try:

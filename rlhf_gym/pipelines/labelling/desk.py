@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from rlhf_gym.pipelines.labelling.shown import shown_query, strip
 Json = dict[str, Any]
 
 LONGEST_NAME = 100
+SHOWN_LAST = 16
+"""Queries kept in memory; one with two clips takes some 10 MB."""
 PROMPT_OVERLAP = 2
 """A prompt that was written without an answer is shown to one more rater, for the answer."""
 
@@ -78,6 +81,8 @@ class Desk:
         self.store = FeedbackStore(path, timeout=timeout)
         # Whoever only looks does not queue behind a label on its way to the disk.
         self.view = FeedbackStore(path, timeout=timeout)
+        # What was shown last, as its pictures are asked for next. Queries never change.
+        self._shown: OrderedDict[int, StoredQuery] = OrderedDict()
 
     def close(self) -> None:
         """Close the store."""
@@ -103,7 +108,7 @@ class Desk:
             self.feed.look(rater)
         stored = self.store.next(rater)
         if stored is not None:
-            return {"query": shown_query(stored, rater)}
+            return {"query": self._show(stored, rater)}
         writing = self.feed is not None and not self.feed.finished
         problem = self.feed.problem if self.feed is not None else None
         return {"query": None, "writing": writing, "problem": problem}
@@ -141,7 +146,7 @@ class Desk:
         stored = self.store.retract(last.id, rater)
         kind = type(last.label).__name__.lower()
         return {
-            "query": shown_query(stored, rater),
+            "query": self._show(stored, rater),
             "undone": {"kind": kind, **asdict(last.label)},
         }
 
@@ -190,10 +195,16 @@ class Desk:
         Raises:
             InvalidArgument: no such segment, or no pictures.
         """
-        stored: StoredQuery = self.view.query(query_id)
+        stored = self._shown.get(query_id) or self.view.query(query_id)
         if not 0 <= place < len(stored.query.segments):
             raise InvalidArgument("place", place, "no such segment", "Give one of the query's")
         return strip(stored.query.segments[place])
+
+    def _show(self, stored: StoredQuery, rater: str) -> Json:
+        self._shown[stored.id] = stored
+        if len(self._shown) > SHOWN_LAST:
+            self._shown.popitem(last=False)
+        return shown_query(stored, rater)
 
 
 def _rater(request: Mapping[str, Any]) -> str:

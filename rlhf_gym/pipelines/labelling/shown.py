@@ -86,10 +86,9 @@ def strip(segment: Segment) -> bytes:
 
 
 def picture(image: Image.Image) -> bytes:
-    """An image as WebP."""
+    """An image as WebP, every pixel as it was, packed in the quickest way."""
     file = io.BytesIO()
-    # Method 2 of 6: half the time of the default, a little larger.
-    image.save(file, "webp", quality=88, method=2)
+    image.save(file, "webp", lossless=True, quality=0, method=0)
     return file.getvalue()
 
 
