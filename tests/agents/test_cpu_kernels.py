@@ -10,7 +10,6 @@ from torch.nn.functional import gelu
 from transformers import GPT2Config
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 
-from rlhf_gym.agents import cpu_kernels
 from rlhf_gym.agents.cpu_kernels import GeluTanh, feed_forward
 
 
@@ -61,10 +60,7 @@ def outputs_and_gradients(layer: Callable[[Tensor], Tensor], mlp: GPT2MLP) -> li
     return [y.detach(), x.grad, *(p.grad for p in mlp.parameters())]
 
 
-@pytest.mark.parametrize("with_onednn", [True, False])
-def test_feed_forward_equals_the_module(with_onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not with_onednn:
-        monkeypatch.setattr(cpu_kernels, "_has_onednn", lambda: False)
+def test_feed_forward_equals_the_module() -> None:
     mlp = plain_feed_forward()
     ours = outputs_and_gradients(lambda x: feed_forward(mlp, x), mlp)
     theirs = outputs_and_gradients(mlp, mlp)
