@@ -34,6 +34,8 @@ TORSO_TURNS = 7
 EPISODE = 400
 """Steps of 8 ms."""
 CLIP = 80
+SIZE = 240
+"""Pixels a side of a picture."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ def hopper(render_mode: str | None = None) -> gym.Env[Any, Any]:
         terminate_when_unhealthy=False,
         max_episode_steps=EPISODE,
         render_mode=render_mode,
+        width=SIZE,
+        height=SIZE,
     )
     return Backflip(env)
 
@@ -117,7 +121,7 @@ def show(agent: BaseAlgorithm, path: Path, *, seed: int, frames: int = 8) -> flo
     so_far = np.concatenate([[0.0], np.cumsum(turned)])
     start = int(np.argmax(so_far[CLIP:] - so_far[:-CLIP]))
     shown = np.linspace(start, start + CLIP - 1, frames).astype(int)
-    strip: NDArray[np.uint8] = np.concatenate([pictures[i][::2, ::2] for i in shown], axis=1)
+    strip: NDArray[np.uint8] = np.concatenate([pictures[i] for i in shown], axis=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(strip).save(path)
     return float(so_far[-1])

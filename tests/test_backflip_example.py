@@ -53,8 +53,8 @@ def test_it_runs_from_end_to_end(
 ) -> None:
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setattr(script, "EPISODE", 100)
-    args = script.Args(labels=4, steps=4096, rows=2, output=tmp_path)
+    args = script.Args(labels=1, steps=64, rows=2, output=tmp_path)
     agent, learning = script.train(args)
-    assert learning.learner.asked == 4
+    assert learning.learner.asked == 1
     script.show(agent, tmp_path / "backflip.png", seed=0)
     assert (tmp_path / "backflip.png").stat().st_size > 1000
