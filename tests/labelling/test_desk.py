@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlhf_gym.core.errors import InvalidArgument, InvalidData
+from rlhf_gym.core.errors import InvalidArgument, InvalidData, StoreUnavailable
 from rlhf_gym.core.feedback import ControlSegment, Query
 from rlhf_gym.core.labels import Demonstration, Edit, Flag, Ranking, Rating, Skip
 from rlhf_gym.core.store.rater_view import latest_label, revise, standing
@@ -116,6 +116,36 @@ def test_replacing_and_undoing(desk, store, pairs):
         desk.undo({"rater": "anna"})
     with pytest.raises(InvalidData, match="not an order"):
         revise(store, 1, "anna", Ranking((0, 2)))
+
+
+def test_an_answer_to_what_is_no_longer_there(desk, store, pairs):
+    store.add(pairs(1))
+    shown = desk.next({"rater": "anna"})["query"]
+    label = {"kind": "ranking", "order": [0, 1]}
+    # The page outlived its store: number 1 is another query there.
+    with pytest.raises(InvalidData, match="no longer that query"):
+        desk.answer(said(1, label, key="0" * 24))
+    assert desk.answer(said(1, label, key=shown["key"]))["label"] == 1
+
+
+def test_a_store_that_cannot_be_written(desk, store, pairs):
+    store.add(pairs(2))
+    label = {"kind": "ranking", "order": [0, 1]}
+    with desk.store.connection.reading() as sqlite:
+        sqlite.execute("pragma query_only = on")
+    with pytest.raises(StoreUnavailable, match=r"readonly.*permissions"):
+        desk.answer(said(1, label))
+    with desk.store.connection.reading() as sqlite:
+        sqlite.execute("pragma query_only = off")
+        pages = sqlite.execute("pragma page_count").fetchone()[0]
+        sqlite.execute(f"pragma max_page_count = {pages}")
+    with pytest.raises(StoreUnavailable, match="disk is full"):
+        desk.write({"rater": "anna", "prompt": "x" * 10**6, "ticket": "t"})
+    with desk.store.connection.reading() as sqlite:
+        sqlite.execute("pragma max_page_count = 100000")
+    # The same request, sent again.
+    assert desk.answer(said(1, label))["label"] == 1
+    assert [given.label for given in store.feedback()] == [Ranking((0, 1))]
 
 
 def test_a_prompt_of_ones_own(desk, store):

@@ -21,13 +21,14 @@ RATERS = ("anna", "bob", "carla", "dan")
 class Page:
     """`rlhf-gym label` in a process of its own."""
 
-    def __init__(self, path):
+    def __init__(self, path, *flags):
         command = [sys.executable, "-m", "rlhf_gym", "label", "--store", str(path), "--port", "0"]
+        command += flags
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}
         )
         greeting = self.process.stdout.readline()
-        self.address = re.search(r"http://127\.0\.0\.1:\d+", greeting).group()
+        self.address = re.search(r"http://\S+", greeting).group().rstrip("/")
 
     def kill(self):
         os.kill(self.process.pid, signal.SIGKILL)
@@ -116,3 +117,19 @@ def test_no_acknowledged_label_is_lost_and_none_is_double(store, pairs):
     given = store.feedback()
     assert acknowledged <= {(one.rater, one.query_id, one.id) for one in given}
     assert Counter(one.query_id for one in given) == dict.fromkeys(range(1, QUERIES + 1), 1)
+
+
+def test_a_page_for_other_machines_has_a_token(store, pairs):
+    store.add(pairs(1))
+    page = Page(store.path, "--host", "0.0.0.0")
+    warning = page.process.stdout.readline()
+    assert "not encrypted" in warning
+    port, token = re.search(r":(\d+)/\?token=([\w-]{32})$", page.address).groups()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            assert client.get("/").status_code == 401
+            assert client.post("/api/next", json={"rater": "anna"}).status_code == 401
+            assert client.get(f"/?token={token}").status_code == 303
+            assert client.post("/api/next", json={"rater": "anna"}).json()["query"]["id"] == 1
+    finally:
+        page.kill()

@@ -40,7 +40,6 @@ def test_texts_are_texts_whatever_is_in_them(store, serve, sit, texts, tmp_path)
         assert shown[second] == PEOPLE + "\r\n" + ARABIC
         assert page.locator(".prompt .prose").text_content() == MARKUP + ARABIC
         assert page.locator("main script, main img, main a, main i").count() == 0
-        rater.press("?")
         assert page.locator("dialog h3").text_content() == MARKUP
         rater.press("Escape", "ArrowLeft")
         rater.sees(2)
@@ -182,7 +181,11 @@ def test_figures_and_guidelines(store, serve, sit, texts):
     settings = PageSettings(guidelines="Be kind.\n\n- Read all of it")
     with serve(settings) as address:
         rater = sit(address)
+        assert "Be kind." in rater.page.inner_text("dialog")
+        rater.press("Escape")
+        rater.page.reload()
         rater.sees(1)
+        assert rater.page.locator("dialog").count() == 0  # shown once, then on demand
         rater.press("?")
         assert "Be kind." in rater.page.inner_text("dialog")
         rater.press("Escape")
@@ -192,11 +195,11 @@ def test_figures_and_guidelines(store, serve, sit, texts):
             wanted = screen_order(2, query_id, "anna").index(number)
             rater.press(str(wanted + 1))
         rater.sees(3)
-        rater.page.get_by_text("known answers 100 %").wait_for()
+        rater.page.get_by_text("agreement 0 %").wait_for()
         figures = rater.page.inner_text("#progress")
         assert "2 done" in figures
         assert "1 left" in figures
-        assert "agreement 0 %" in figures
+        assert "known answers 100 %" in figures
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

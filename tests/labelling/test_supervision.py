@@ -33,7 +33,7 @@ def test_it_does_what_it_was_praised_for():
         seen = rng.uniform(-1, 1, 2).astype(np.float32)
         action = agent.act(seen, None) if rng.random() < 0.7 else rng.integers(4)
         right = 1 if seen[0] > 0 else 3
-        agent.learn(seen[None], np.array([action]), [1.0 if action == right else -1.0])
+        agent.learn(seen[None], np.array([action]), [1.0 if action == right else -1.0], steps=6)
     probes = rng.uniform(-1, 1, (200, 2)).astype(np.float32)
     probes = probes[np.abs(probes[:, 0]) > 0.1]
     acted = np.array([agent.act(seen, None) for seen in probes])
@@ -144,7 +144,7 @@ def test_reward_and_punishment_keys(store, serve, sit):
         rater.click("Punish")
         rater.page.wait_for_selector("main[data-kept='2']")
         assert [value for _, value in step_ratings(store, PIZZA)] == [-1.0]
-        assert "1 rewards and 1 punishments" in rater.page.inner_text(".tally")
+        assert "1 reward and 1 punishment" in rater.page.inner_text(".tally")
         rater.page.goto(address)
         rater.sees("empty")
         assert rater.errors == []

@@ -108,7 +108,7 @@ class Desk:
             self.feed.look(rater)
         stored = self.store.next(rater)
         if stored is not None:
-            return {"query": self._show(stored, rater)}
+            return {"query": self._keep(stored, rater)}
         writing = self.feed is not None and not self.feed.finished
         problem = self.feed.problem if self.feed is not None else None
         return {"query": None, "writing": writing, "problem": problem}
@@ -118,10 +118,14 @@ class Desk:
 
         Raises:
             AnsweredAlready: the rater has a label on this query, and `replace` was not sent.
+            InvalidData: another query has this number now, as when the page outlived its store.
         """
         query_id = read_number(request.get("query"), "query")
         rater = _rater(request)
         label = read_label(request.get("label"))
+        key = request.get("key")
+        if key is not None and key != self._shown_query(query_id, rater)["key"]:
+            raise InvalidData("key", key, "this is no longer that query", "Reload the page")
         keep: Callable[..., int] = self.store.answer
         if request.get("replace") is True:
             keep = _revising(self.store)
@@ -146,7 +150,7 @@ class Desk:
         stored = self.store.retract(last.id, rater)
         kind = type(last.label).__name__.lower()
         return {
-            "query": self._show(stored, rater),
+            "query": self._keep(stored, rater),
             "undone": {"kind": kind, **asdict(last.label)},
         }
 
@@ -200,7 +204,10 @@ class Desk:
             raise InvalidArgument("place", place, "no such segment", "Give one of the query's")
         return strip(stored.query.segments[place])
 
-    def _show(self, stored: StoredQuery, rater: str) -> Json:
+    def _shown_query(self, query_id: int, rater: str) -> Json:
+        return shown_query(self._shown.get(query_id) or self.view.query(query_id), rater)
+
+    def _keep(self, stored: StoredQuery, rater: str) -> Json:
         self._shown[stored.id] = stored
         if len(self._shown) > SHOWN_LAST:
             self._shown.popitem(last=False)

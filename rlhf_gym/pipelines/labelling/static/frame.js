@@ -4,6 +4,7 @@ import { el, kbd, plainMarkdown } from "./dom.js";
 import { memory } from "./net.js";
 
 const THEME = "rlhf-gym.theme";
+const READ = "rlhf-gym.guidelines-read";
 const THEMES = ["auto", "light", "dark"];
 
 const GUIDELINES = `Read the prompt and every answer to the end before you judge.
@@ -20,7 +21,7 @@ theme(memory.get(THEME, "auto"));
 
 const face = (name) => ({ auto: "\u25d0", light: "\u25cb", dark: "\u25cf" })[name];
 
-export function menu({ rater, settings, askName, write, help, next }) {
+export function menu({ rater, settings, supervising, askName, write, help }) {
   const look = el("button", { type: "button", class: "quiet small", onclick: () => {
     const name = THEMES[(THEMES.indexOf(memory.get(THEME, "auto")) + 1) % THEMES.length];
     memory.set(THEME, name);
@@ -33,7 +34,6 @@ export function menu({ rater, settings, askName, write, help, next }) {
   look.textContent = face(name);
   look.setAttribute("aria-label", `Colours: ${name}`);
   look.title = `Colours: ${name}`;
-  const supervising = location.pathname === "/supervise";
   const other = supervising ? el("a", { class: "button quiet small", href: "/" }, "Label")
     : settings.supervised ? el("a", { class: "button quiet small", href: "/supervise" }, "Teach") : null;
   document.getElementById("menu").replaceChildren(...[
@@ -63,6 +63,13 @@ export function showStanding({ labels, skips, open, seconds, agreement, gold }) 
     gold ? figure(`known answers ${percent(gold)}`,
       `share of questions with a known answer that you got right, ${range(gold)}`) : null,
   ].filter(Boolean));
+}
+
+// What raters are told is in front of them once, and then behind a key.
+export function showGuidelinesOnce(guidelines, open) {
+  if (!guidelines || memory.get(READ) === guidelines) return;
+  memory.set(READ, guidelines);
+  open();
 }
 
 export function help(guidelines, actions) {

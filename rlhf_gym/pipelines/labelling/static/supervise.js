@@ -1,12 +1,13 @@
 // Live supervision: the agent acts, the rater rewards or punishes what it did.
 
 import { el, kbd } from "./dom.js";
-import { deliver, post, ticket } from "./net.js";
+import { deliver, post, Refused, ticket } from "./net.js";
+import { announce, complain } from "./screen.js";
 
 const REACTION = 250;  // ms before which nobody can have reacted: the signal is about the step before
 const SPEEDS = [0.5, 1, 2, 4];  // steps a second
 
-export function supervise(main, bar, state, { complain, announce }) {
+export function supervise(main, bar, state) {
   const picture = el("img", { class: "scene", alt: "What the agent did" });
   const caption = el("p", { class: "faint small" });
   const tally = el("p", { class: "tally", role: "status" });
@@ -49,6 +50,7 @@ export function supervise(main, bar, state, { complain, announce }) {
       mark(done.step, "");
       count(done.signals);
     } catch (error) {
+      if (!(error instanceof Refused)) throw error;
       toggle(false);
       complain(error.message);
       return;
@@ -70,6 +72,7 @@ export function supervise(main, bar, state, { complain, announce }) {
       main.dataset.kept = praised + blamed;
       announce(value > 0 ? "Rewarded" : "Punished");
     } catch (error) {
+      if (!(error instanceof Refused)) throw error;
       mark(about.step, "");
       complain(error.message);
     }
@@ -86,7 +89,9 @@ export function supervise(main, bar, state, { complain, announce }) {
   }
 
   function count(signals = 0) {
-    tally.textContent = `${praised} rewards and ${blamed} punishments now; the agent has learned from ${signals} in all.`;
+    const many = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
+    tally.textContent = `${many(praised, "reward")} and ${many(blamed, "punishment")} now; `
+      + `the agent has learned from ${many(signals, "signal")} in all.`;
   }
 
   addEventListener("keydown", (event) => {
