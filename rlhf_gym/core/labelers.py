@@ -191,6 +191,9 @@ TEACHERS: Mapping[str, TeacherConfig] = {
 }
 """The six of B-Pref with its parameters, for segments whose typical return is 1."""
 
+MODEL = "model"
+"""Name of a language model as a labeler; `rlhf_gym.core.ai_config` says which one."""
+
 
 def make_teacher(name: str, rewards: SegmentRewards, *, seed: int, scale: float = 1.0) -> Teacher:
     """One of the six by name.

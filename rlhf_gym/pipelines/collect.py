@@ -1,7 +1,7 @@
 """`rlhf-gym collect`: a policy answers prompts, a labeler judges, records are written.
 
 The labelers are synthetic: they know the environment's gold reward (or its score, where there is no
-gold) and err as raters do. What is written, `reward-model` reads.
+gold) and err as raters do; or a language model is asked. What is written, `reward-model` reads.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import numpy as np
 import tyro
 from torch import nn
 
+from rlhf_gym.core.ai_config import AIConfig
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.data import write_jsonl
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.feedback import Query, TextSegment, preference_records
-from rlhf_gym.core.labelers import TEACHERS, Labeler, make_teacher, text_rewards
+from rlhf_gym.core.labelers import MODEL, TEACHERS, Labeler, make_teacher, text_rewards
+from rlhf_gym.core.labels import Skip
 from rlhf_gym.core.models import load_causal_lm
 from rlhf_gym.core.supervised.common import check_writable
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
@@ -50,7 +52,10 @@ class CollectConfig:
     """What the labeler is asked: to rank the answers, to name the best, or for a thumb or a rating
     of each."""
     labeler: str = "oracle"
-    """Who answers: oracle, mistake, stochastic, skip, myopic or equal (B-Pref's teachers)."""
+    """Who answers: oracle, mistake, stochastic, skip, myopic or equal (B-Pref's teachers); or
+    model, a language model."""
+    ai: AIConfig = field(default_factory=AIConfig)
+    """The language model that answers, with --labeler model."""
     judge: Judge | None = None
     """What the labeler knows: the gold reward or the score; by default gold if there is one."""
     seed: int = 0
@@ -63,9 +68,10 @@ class CollectConfig:
                 raise InvalidArgument(
                     name, getattr(self, name), f"too few for a {self.question}", f"Give {least}"
                 )
-        if self.labeler not in TEACHERS:
+        known = (*TEACHERS, MODEL)
+        if self.labeler not in known:
             raise InvalidArgument(
-                "labeler", self.labeler, "no such labeler", f"Choose one of {', '.join(TEACHERS)}"
+                "labeler", self.labeler, "no such labeler", f"Choose one of {', '.join(known)}"
             )
         if not self.output.endswith((".jsonl", ".jsonl.gz")):
             raise InvalidArgument(
@@ -86,7 +92,9 @@ class CollectResult:
     records: int
     """Records that were written; none for a question that the labeler skipped."""
     mean_score: float
-    """Of the responses, by the labeler's knowledge."""
+    """Of the responses, by the gold reward or the score."""
+    skipped: int
+    """Questions without an answer; a model's, where its reply was none of the answers."""
 
 
 def collect(config: CollectConfig) -> CollectResult:
@@ -106,24 +114,19 @@ def collect(config: CollectConfig) -> CollectResult:
     generations = generate(model, env, prompts, seed=config.seed)
     values = judged(generations, config.judge)
     truth = {(g.prompt, g.completion): v for g, v in zip(generations, values, strict=True)}
-    teacher = make_teacher(
-        config.labeler,
-        text_rewards(lambda p, c: [truth[pair] for pair in zip(p, c, strict=True)]),
-        seed=config.seed,
-        # A teacher's thresholds are meant for rewards whose typical size is 1.
-        scale=float(np.std(values)) or 1.0,
-    )
+    rater = config.ai.labeler() if config.labeler == MODEL else _teacher(config, truth, values)
     answers = [
         generations[i : i + config.completions]
         for i in range(0, len(generations), config.completions)
     ]
     queries = [query for answer in answers for query in make_queries(answer, config.question)]
     provenance = {
-        "labeler": config.labeler,
+        "labeler": rater.name,
         "policy": config.policy or "reference",
         "task": config.environment.model or config.environment.env,
     }
-    records = label_queries(queries, teacher)
+    labels = rater.label(queries)
+    records = [r for q, a in zip(queries, labels, strict=True) for r in preference_records(q, a)]
     finished = {(g.prompt, g.completion): g.stopped for g in generations}
     count = write_jsonl(
         output, ({**r, **_evidence(r, truth, finished), **provenance} for r in records)
@@ -134,6 +137,17 @@ def collect(config: CollectConfig) -> CollectResult:
         queries=len(queries),
         records=count,
         mean_score=float(np.mean(values)),
+        skipped=sum(isinstance(answer, Skip) for answer in labels),
+    )
+
+
+def _teacher(config: CollectConfig, truth: Truth, values: Sequence[float]) -> Labeler:
+    return make_teacher(
+        config.labeler,
+        text_rewards(lambda p, c: [truth[pair] for pair in zip(p, c, strict=True)]),
+        seed=config.seed,
+        # A teacher's thresholds are meant for rewards whose typical size is 1.
+        scale=float(np.std(values)) or 1.0,
     )
 
 
