@@ -134,8 +134,7 @@ class _Builder:
             return kind(_model(name, args[0] if args else self.task.score), *args[1:], **named)
         if name in ("dense", "shaping"):
             source = args[0] if args else self.task.score
-            made = load_object(source, "schemes") if _is_path(source) else _opinion(source)
-            return kind(made, *args[1:], **named)
+            return kind(_opinion(source), *args[1:], **named)
         return kind(*args, **named)
 
     def _penalty(
@@ -156,12 +155,13 @@ class _Builder:
         return KLPenalty(reference, controller, **{**kept, **settings})
 
 
-def _is_path(source: Any) -> bool:
-    return isinstance(source, str) and ":" in source
-
-
 def _opinion(source: Any) -> Any:
-    """What says how good a text is so far: a reward model itself, any other term by asking it."""
+    """What says how good a text is so far: a reward model itself, any other term by asking it.
+
+    A string is a function of the user's, `module:function`, or a model's folder.
+    """
+    if isinstance(source, str) and ":" in source:
+        return load_object(source, "schemes")
     if not isinstance(source, RewardTerm):
         return source
     return _only_model(source) or RewardPotential(source)

@@ -106,7 +106,7 @@ def _registered_task(config: EnvironmentConfig, settings: dict[str, Any]) -> Vec
         "kl_mode": config.kl_mode,
         "max_response_tokens": config.max_response_tokens,
     }
-    overrides = {key: value for key, value in given.items() if value is not None}
+    overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if config.reward is not None:
         overrides["reward"] = load_reward(config.reward, "reward")
     if config.gold is not None:
@@ -173,10 +173,18 @@ def kl_controller(coef: float | None, target: float | None) -> float | KLControl
 
 
 def load_reward(source: str, field: str) -> RewardTerm:
-    """A reward term from a reward model's directory or from `module:function`."""
+    """A reward term from a reward model's directory or from `module:function`.
+
+    A directory of directories `member-0`, `member-1` and so on is an ensemble, paid by its mean.
+    """
     from rlhf_gym.rewards.base import as_reward
+    from rlhf_gym.rewards.ensemble import EnsembleReward
     from rlhf_gym.rewards.model import RewardModel
 
     if ":" in source and not Path(source).exists():
         return as_reward(load_object(source, field))
-    return RewardModel(source, name="reward_model" if field == "reward" else field)
+    name = "reward_model" if field == "reward" else field
+    members = [RewardModel(member, name=name) for member in sorted(Path(source).glob("member-*"))]
+    if len(members) > 1:
+        return EnsembleReward(members, name=name)
+    return members[0] if members else RewardModel(source, name=name)

@@ -30,6 +30,7 @@ class CellEvents(TensorBoardOutputFormat):
         purge = None if after is None else after + 1
         self.writer = SummaryWriter(log_dir=str(folder), purge_step=purge)
         self._is_closed = False
+        self._folder = str(folder)
 
     def write(
         self,
@@ -44,7 +45,7 @@ class CellEvents(TensorBoardOutputFormat):
     def logger(self) -> Logger:
         """An SB3 logger that writes here and nowhere else."""
         formats: list[KVWriter] = [self]
-        return Logger(folder=self.writer.get_logdir(), output_formats=formats)
+        return Logger(folder=self._folder, output_formats=formats)
 
 
 def write_session(

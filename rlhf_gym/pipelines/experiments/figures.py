@@ -17,6 +17,8 @@ from rlhf_gym.pipelines.experiments.curves import Curve
 Curves = Mapping[str, Mapping[str, Curve]]
 """Scheme -> quantity -> curve."""
 
+PER_LINE = 3
+"""Panels beside each other."""
 FEW = 10
 """Colours that one can tell apart; more schemes are told apart by their dashes too."""
 DASHES = ("-", "--", ":")
@@ -31,7 +33,7 @@ def draw_curves(curves: Curves, titles: Mapping[str, str], picture: Path) -> Pat
         picture: where the PNG goes.
     """
     shown = [name for name in titles if any(name in found for found in curves.values())]
-    figure = _figure(len(shown))
+    figure = _figure(max(len(shown), 1))
     for number, name in enumerate(shown, start=1):
         axes = _panel(figure, len(shown), number, titles[name], "timesteps")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -80,6 +82,7 @@ def draw_intervals(estimates: Mapping[str, Estimate], title: str, picture: Path)
     for place, (_, (value, low, high)) in enumerate(ordered):
         axes.plot([low, high], [place, place], color="C0", linewidth=6, alpha=0.35)
         axes.plot(value, place, "|", color="C0", markersize=12, markeredgewidth=2.5)
+    axes.set_ylim(-0.6, len(ordered) - 0.4)
     axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
     axes.set_title(f"{title}: interquartile mean, 95 % interval", loc="left", fontsize=10)
     axes.grid(axis="x", alpha=0.3)
@@ -89,13 +92,14 @@ def draw_intervals(estimates: Mapping[str, Estimate], title: str, picture: Path)
 
 def _figure(panels: int) -> Figure:
     # The object-oriented interface: no global figure, no display.
-    figure = Figure(figsize=(4.2 * max(panels, 1) + 1.9, 3.8), layout="constrained")
+    lines, columns = -(-panels // PER_LINE), min(panels, PER_LINE)
+    figure = Figure(figsize=(4.2 * columns + 1.9, 3.4 * lines + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def _panel(figure: Figure, panels: int, number: int, title: str, x: str) -> Any:
-    axes = figure.add_subplot(1, panels, number)
+    axes = figure.add_subplot(-(-panels // PER_LINE), min(panels, PER_LINE), number)
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel(x)
     axes.xaxis.set_major_locator(MaxNLocator(4))

@@ -113,16 +113,17 @@ def language_model(name: str, agent: BaseAlgorithm) -> nn.Module | None:
 
 def _of_samples(samples: Sequence[Generation]) -> dict[str, float]:
     tokens = [sample.tokens for sample in samples]
-    numbers = {
+    numbers: dict[str, list[float | None]] = {
         "gold": [sample.gold for sample in samples],
         "score": [sample.score for sample in samples],
         "kl": [sample.kl for sample in samples],
         "length": [float(sample.length) for sample in samples],
     }
+    known = {name: [v for v in values if v is not None] for name, values in numbers.items()}
     means = {
-        name: float(np.mean([value for value in values if value is not None]))
-        for name, values in numbers.items()
-        if all(value is not None for value in values)
+        name: float(np.mean(values))
+        for name, values in known.items()
+        if len(values) == len(samples)
     }
     shares = finish_shares(sample.finish_reason for sample in samples)
     return means | {

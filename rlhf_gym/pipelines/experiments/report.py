@@ -238,10 +238,14 @@ def _screen_table(report: Report) -> Table:
     columns = ["scheme", "moves the optimum", "seeds", *(UNITS[name] for name in metrics)]
     columns.append("improvement")
     header, rows = table(report)
-    shown = Table(*columns, title=report.title, box=SIMPLE, padding=(0, 1, 0, 0))
+    shown = Table(title=report.title, box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in columns:
+        shown.add_column(name, no_wrap=name == UNITS[report.headline])
     for row in rows:
         cells = {name: row[header.index(name)] for name in columns}
-        cells["improvement"] = cells["improvement"].partition(" ")[0]  # its interval is in the file
+        for name in (UNITS["kl"], "improvement"):  # their intervals are in the file
+            if name in cells:
+                cells[name] = cells[name].partition(" ")[0]
         shown.add_row(*cells.values())
     return shown
 
@@ -255,7 +259,7 @@ def _by_metric(cells: Sequence[Cell]) -> dict[str, list[float]]:
 
 def _moves(experiment: Experiment) -> dict[str, str]:
     """Whether schemes move the optimum: computed on Exact-v0, by definition elsewhere."""
-    words = {scheme.name: scheme.moves or "" for scheme in experiment.schemes}
+    words: dict[str, str] = {scheme.name: scheme.moves or "" for scheme in experiment.schemes}
     if experiment.settings.get("environment.env") != EXACT_ID:
         return {} if experiment.is_control else words
     from rlhf_gym.envs.exact import ExactVectorEnv
