@@ -22,7 +22,8 @@ from rlhf_gym.pipelines.studies.agent_cells import (
     make_agent,
     sentiment_cell,
 )
-from rlhf_gym.pipelines.studies.agent_settings import EXACT, SENTIMENT, Setup
+from rlhf_gym.pipelines.studies.agent_settings import EXACT, SENTIMENT, SOFT, Setup
+from rlhf_gym.pipelines.studies.soft_form import stationary_policy, stop_or_go_on
 
 SMALL = Setup(rows=8, tokens=40)
 
@@ -105,6 +106,34 @@ def test_the_best_deterministic_policy_by_hand() -> None:
     assert share < 1
 
 
+def test_what_the_soft_form_optimises() -> None:
+    # With one token there is no entropy to come, so nothing is left out.
+    single = ExactVectorEnv(max_response_tokens=1)
+    assert single.share_of_the_way(stationary_policy(single.judge, 0.1, 0.1)) == pytest.approx(1.0)
+    task = ExactVectorEnv(max_response_tokens=3)
+    policy = stationary_policy(task.judge, 0.1, 0.1)
+    assert 0.5 < task.share_of_the_way(policy) < 1 - 1e-6
+    # Hardly any bonus leaves the best response and nothing else.
+    certain = stationary_policy(task.judge, 0.1, 1e-4)
+    assert task.share_of_the_way(certain) == pytest.approx(best_deterministic(task.judge, 0.1))
+
+
+def test_what_stopping_and_going_on_earn_by_hand() -> None:
+    task = ExactVectorEnv(max_response_tokens=1)
+    # One token: `<stop>` pays 0.4, others half of what they are worth at the end of the budget:
+    # 0.2, a climb 0.15, and `a` 0.5 - 1 + 0.2 as it does not climb.
+    reference = task.judge.reference[0][:, 0].exp()
+    paid = torch.tensor([0, 0.4, -0.3, 0.2, 0.2, 0.2, 0.2], dtype=torch.float64).repeat(3, 1)
+    for prompt, climb in zip(range(3), ("c", "e", "d"), strict=True):
+        paid[prompt, 2 + "abcde".index(climb)] = 0.15
+    others = reference.clone()
+    others[:, 1] = 0
+    expected = ((others * paid).sum(-1) / others.sum(-1)).mean()
+    assert stop_or_go_on(task.judge, 0.0) == pytest.approx((0.4, float(expected)))
+    charged = (0.4 + 0.1 * reference[:, 1].log()).mean()
+    assert stop_or_go_on(task.judge, 0.1)[0] == pytest.approx(float(charged))
+
+
 def test_gold_scores_are_of_the_same_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_cells, "EPISODES", 6)
     agent = make_agent("rloo", make_sb3_env("rlhf_gym/Sentiment-v0", num_envs=4), {}, seed=0)
@@ -140,14 +169,14 @@ def test_the_matrix_is_printed_and_resumed(tmp_path: Path, monkeypatch: pytest.M
     config = StudyConfig("agents", seeds=2, agents=("rloo", "sb3.a2c"), output=tmp_path)
     agents.run(config)
     # Two agents and two seeds on both tasks, two seeds for each soft form.
-    assert len(trained) == 2 * 2 * 2 + 2 * 2
+    assert len(trained) == 2 * 2 * 2 + 2 * len(SOFT)
     # Of two seeds, the mean of two draws is one of the two or between them.
     assert "+0.300 [+0.200, +0.400]" in (tmp_path / "agents" / "report.md").read_text()
     agents.run(config)
-    assert len(trained) == 12
+    assert len(trained) == 14
     # A fourth seed is for Exact-v0 alone.
     agents.run(replace(config, seeds=4))
-    assert len(trained) == 12 + 2 * (2 + 1) + 2 * 2
+    assert len(trained) == 14 + 2 * (2 + 1) + 2 * len(SOFT)
     # Settings were tried out on other seeds.
     assert {seed for _, seed in trained} == {10, 11, 12, 13}
 

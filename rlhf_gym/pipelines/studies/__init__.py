@@ -36,6 +36,22 @@ STUDIES = Registry(
             "rlhf_gym.pipelines.studies.stories:run",
             "a real pretrained story model, with a Python reward and with a reward model",
         ),
+        "mujoco": (
+            "rlhf_gym.pipelines.studies.mujoco:run",
+            "a MuJoCo task taught by comparisons: true return over the number of labels",
+        ),
+        "demonstrations": (
+            "rlhf_gym.pipelines.studies.demonstrations:run",
+            "Pizza learned from a cook who shows how: cloning, GAIL, feature matching",
+        ),
+        "noise": (
+            "rlhf_gym.pipelines.studies.noise:run",
+            "wrong labels: what rater noise in the likelihood is worth",
+        ),
+        "loop": (
+            "rlhf_gym.pipelines.studies.loop:run",
+            "labels in rounds against labels at the start; disagreement against uniform",
+        ),
         "human-preferences": (
             "rlhf_gym.pipelines.studies.human_preferences:run",
             "a reward model of human preferences: accuracy on held-out pairs",

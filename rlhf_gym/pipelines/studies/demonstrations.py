@@ -23,7 +23,7 @@ from rlhf_gym.agents.imitation import (
     behaviour_cloning,
     record_demonstrations,
 )
-from rlhf_gym.agents.sb3.control import CONTROL_AGENTS
+from rlhf_gym.agents.sb3.control import CONTROL_AGENTS, ControlAgent
 from rlhf_gym.core.preferences.encoding import Encoding
 from rlhf_gym.envs.control.pizza.kitchen import ACTIONS, BASIL, CHEESE, MUSHROOMS, SALAMI, SAUCE
 from rlhf_gym.envs.control.pizza.task import DISCRETE_STEPS, PORTIONS_SHOWN
@@ -117,7 +117,8 @@ def cook(observations: NDArray[np.float32]) -> NDArray[np.int64]:
         "wait": np.ones(len(observations), np.bool_),
     }
     first = np.stack(list(missing.values())).argmax(0)
-    return np.array([ACTIONS.index(move) for move in missing])[first]
+    moves: NDArray[np.int64] = np.array([ACTIONS.index(move) for move in missing])[first]
+    return moves
 
 
 def cell(way: str, setup: Setup, seed: int) -> dict[str, float]:
@@ -171,7 +172,8 @@ def _shown(pizzas: int, seed: int) -> Demonstrations:
 
 
 def _make(setup: Setup, env: Any, seed: int) -> BaseAlgorithm:
-    return CONTROL_AGENTS.load(setup.agent).make(env, seed=seed, **setup.settings)
+    kind: ControlAgent = CONTROL_AGENTS.load(setup.agent)
+    return kind.make(env, seed=seed, **setup.settings)
 
 
 def _untrained(env: Any, setup: Setup, seed: int) -> tuple[BaseAlgorithm, float]:
@@ -181,7 +183,8 @@ def _untrained(env: Any, setup: Setup, seed: int) -> tuple[BaseAlgorithm, float]
 def _judged(env: Any, setup: Setup, seed: int) -> tuple[BaseAlgorithm, float]:
     """On the gold reward itself, which nobody but a study has."""
     agent = _make(setup, TaughtVecEnv(GymnasiumVecEnv(env), GoldReward()), seed)
-    return agent.learn(setup.timesteps), np.nan
+    agent.learn(setup.timesteps)
+    return agent, np.nan
 
 
 def _clone_of(pizzas: int) -> Way:
@@ -211,7 +214,10 @@ def what_is_done_when(env: Any) -> FeatureEncoding:
     def features(observations: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.floating]:
         # The last number seen is the share of the steps that are over.
         stretch = np.rint(observations[:, -1] * DISCRETE_STEPS).astype(np.int64) // 2
-        return np.eye(len(names), dtype=np.float32)[stretch * len(ACTIONS) + actions]
+        shown: NDArray[np.floating] = np.eye(len(names), dtype=np.float32)[
+            stretch * len(ACTIONS) + actions
+        ]
+        return shown
 
     return FeatureEncoding(plain, names, features)
 
