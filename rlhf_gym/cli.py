@@ -24,6 +24,7 @@ COMMANDS = Registry(
         "feedback": ("rlhf_gym.pipelines.feedback:COMMAND", "labels into a store and out of it"),
         "label": ("rlhf_gym.pipelines.labelling.command:COMMAND", "a page for people to label on"),
         "reward-model": ("rlhf_gym.pipelines.stages:REWARD_MODEL", "learn a reward from feedback"),
+        "rlhf": ("rlhf_gym.pipelines.rlhf:COMMAND", "sample, ask, learn, improve, and again"),
         "train": ("rlhf_gym.pipelines.train:COMMAND", "train an agent against a reward"),
         "evaluate": ("rlhf_gym.pipelines.evaluate:COMMAND", "judge a policy beside its reference"),
         "compare": (
