@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from sb3_contrib.common.maskable.distributions import MaskableCategoricalDistribution
@@ -49,8 +49,15 @@ class RowChannels:
 Channel = LogProbChannel | RowChannels
 
 
-class RecordedCategorical(CategoricalDistribution):
-    """SB3's categorical distribution; what is drawn is written to the channel.
+# One of SB3's categoricals stands behind it in both classes that use it.
+if TYPE_CHECKING:
+    _Categorical = CategoricalDistribution
+else:
+    _Categorical = object
+
+
+class Recorded(_Categorical):
+    """What is drawn from a distribution is written to the channel.
 
     Args:
         action_dim: tokens of the vocabulary.
@@ -63,43 +70,29 @@ class RecordedCategorical(CategoricalDistribution):
 
     def sample(self) -> Tensor:
         """Draw a token for each row, shape (batch,)."""
-        return _record(self, self.channel, super().sample())
+        return self._record(super().sample())
 
     def mode(self) -> Tensor:
         """The most probable token of each row, shape (batch,)."""
-        return _record(self, self.channel, super().mode())
+        return self._record(super().mode())
 
-
-class RecordedMaskableCategorical(MaskableCategoricalDistribution):
-    """sb3-contrib's twin; log-probabilities are those under the mask.
-
-    Args:
-        action_dim: tokens of the vocabulary.
-        channel: where log-probabilities go, or None.
-    """
-
-    def __init__(self, action_dim: int, channel: Channel | None) -> None:
-        super().__init__(action_dim)
-        self.channel = channel
-
-    def sample(self) -> Tensor:
-        """Draw a token for each row, shape (batch,)."""
-        return _record(self, self.channel, super().sample())
-
-    def mode(self) -> Tensor:
-        """The most probable token of each row, shape (batch,)."""
-        return _record(self, self.channel, super().mode())
-
-
-def _record(distribution: Any, channel: Channel | None, actions: Tensor) -> Tensor:
-    if channel is None:
+    def _record(self, actions: Tensor) -> Tensor:
+        if self.channel is None:
+            return actions
+        everything = None
+        if self.channel.wants_distribution:
+            normalised = self.distribution.logits
+            everything = normalised.masked_fill(normalised < IMPOSSIBLE / 2, -torch.inf)
+        self.channel.write(actions, self.log_prob(actions), everything)
         return actions
-    everything = None
-    if channel.wants_distribution:
-        normalised = distribution.distribution.logits
-        everything = normalised.masked_fill(normalised < IMPOSSIBLE / 2, -torch.inf)
-    channel.write(actions, distribution.log_prob(actions), everything)
-    return actions
+
+
+class RecordedCategorical(Recorded, CategoricalDistribution):
+    """SB3's; arguments as `Recorded`."""
+
+
+class RecordedMaskableCategorical(Recorded, MaskableCategoricalDistribution):  # type: ignore[misc]
+    """sb3-contrib's; log-probabilities are those under the mask. Arguments as `Recorded`."""
 
 
 class TokenLogits(nn.Module):

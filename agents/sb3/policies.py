@@ -11,6 +11,7 @@ minibatches are cheap here: with `batch_size = n_steps * num_envs` an episode is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
@@ -30,6 +31,18 @@ from rlhf_gym.agents.sb3.text_actor import TextActor
 
 class LMActorCriticPolicy(TextActor, ActorCriticPolicy):
     """For PPO, A2C and TRPO; arguments as `TextActor`."""
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """All parameters, with names by which TRPO tells the policy's from the critic's.
+
+        It leaves those with `value` in their name to the critic. A language model may have such
+        names too (GPT-NeoX's `query_key_value`): here they lose that word. Files have them as ever.
+        """
+        for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):
+            is_lm = "features_extractor." in name
+            yield (name.replace("value", "val") if is_lm else name), parameter
 
     def get_distribution(self, obs: PyTorchObs) -> Distribution:
         """The distribution of the next token, shape (batch, vocab).

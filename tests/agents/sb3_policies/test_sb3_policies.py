@@ -14,6 +14,7 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from rlhf_gym.agents.sb3 import (
     LastTokenRecurrentPolicy,
@@ -88,6 +89,27 @@ def test_trpo_acts_with_what_its_line_search_accepted(
     torch.testing.assert_close(
         stock.distribution(agent, observation), expected.detach(), atol=1e-5, rtol=0
     )
+
+
+def test_trpo_moves_what_a_language_model_calls_value(stock: Any, make_env: Maker) -> None:
+    """GPT-NeoX has a `query_key_value`; with a rate of 0 the critic's optimiser moves nothing."""
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = GPTNeoXForCausalLM(
+            GPTNeoXConfig(vocab_size=12, intermediate_size=32, eos_token_id=1, **shape)
+        )
+    agent = stock.agent("TRPO", make_sb3_env(make_env(reference=model)), learning_rate=0.0)
+    names = [name for name, _ in agent.policy.named_parameters()]
+    assert [name for name in names if "value" in name] == ["value_net.weight", "value_net.bias"]
+    assert len(names) == len(list(agent.policy.parameters()))
+    trained = agent.policy.features_extractor.lm.model
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    agent.learn(128)
+    assert agent.logger.name_to_value["train/is_line_search_success"]
+    after = trained.state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert any("query_key_value" in name for name in moved)
 
 
 def test_set_parameters_is_noticed(stock: Any, make_env: Maker) -> None:
