@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rlhf_gym.agents.imitation.cloning import CloningConfig, CloningReport, behaviour_cloning
     from rlhf_gym.agents.imitation.demonstrations import Demonstrations, record_demonstrations
     from rlhf_gym.agents.imitation.discriminator import Discriminator
-    from rlhf_gym.agents.imitation.features import FeatureEncoding, FeatureMatching
+    from rlhf_gym.agents.imitation.feature_encoding import FeatureEncoding
+    from rlhf_gym.agents.imitation.features import FeatureMatching
 
 _MODULES = {
     "Apprenticeship": "apprenticeship",
@@ -22,7 +23,7 @@ _MODULES = {
     "CloningReport": "cloning",
     "Demonstrations": "demonstrations",
     "Discriminator": "discriminator",
-    "FeatureEncoding": "features",
+    "FeatureEncoding": "feature_encoding",
     "FeatureMatching": "features",
     "behaviour_cloning": "cloning",
     "record_demonstrations": "demonstrations",

@@ -16,8 +16,9 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
 
 from rlhf_gym.agents.imitation.demonstrations import Demonstrations
-from rlhf_gym.agents.imitation.discriminator import Discriminator, DiscriminatorConfig, Steps
-from rlhf_gym.agents.imitation.features import FeatureConfig, FeatureEncoding, FeatureMatching
+from rlhf_gym.agents.imitation.discriminator import Discriminator, DiscriminatorConfig
+from rlhf_gym.agents.imitation.feature_encoding import FeatureEncoding, Steps
+from rlhf_gym.agents.imitation.features import FeatureConfig, FeatureMatching
 from rlhf_gym.agents.preference_learning import ReturnsCallback
 from rlhf_gym.agents.sb3.relabelling import check_relabelling, relabel
 from rlhf_gym.core.errors import InvalidArgument

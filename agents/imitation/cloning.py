@@ -111,7 +111,8 @@ def behaviour_cloning(
     judges = _steps_of(agent, demonstrations.take(held_out)) if len(held_out) else data
     report = _Cloning(agent, likelihood, data, judges, config, seed).run(bool(len(held_out)))
     if isinstance(agent, ARS):  # its search goes on from a copy of its own
-        agent.weights = parameters_to_vector(agent.policy.parameters()).detach()
+        weights: Any = parameters_to_vector(agent.policy.parameters()).detach()
+        agent.weights = weights
     return report
 
 

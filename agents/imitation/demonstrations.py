@@ -31,7 +31,8 @@ def rows_of(observations: Any, rows: Any) -> Observations:
     """Some of a batch of observations, dictionaries entry by entry."""
     if isinstance(observations, Mapping):
         return {key: np.asarray(value)[rows] for key, value in observations.items()}
-    return np.asarray(observations)[rows]
+    some: NDArray[Any] = np.asarray(observations)[rows]
+    return some
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,9 @@ def record_demonstrations(
     act = _acting(expert, venv, deterministic)
     wanted = -(-episodes // venv.num_envs)
     seen: list[Any] = []
-    done, gold, ended = [], [], []
+    done: list[NDArray[Any]] = []
+    gold: list[list[float]] = []
+    ended: list[NDArray[np.bool_]] = []
     venv.seed(seed)
     observations = venv.reset()
     while sum(ended, np.zeros(venv.num_envs)).min() < wanted:
@@ -222,7 +225,9 @@ def _by_episode(
     episodes: int,
 ) -> Demonstrations:
     """Whole episodes out of steps of all rows; arrays of shape (steps, rows, ...)."""
-    number = np.cumsum(ended, 0) - ended  # of the episode that a step belongs to, in its row
+    number: NDArray[np.int64] = (
+        np.cumsum(ended, 0) - ended
+    )  # of the episode that a step belongs to, in its row
     wanted = -(-episodes // ended.shape[1])
     # Round by round, so that a last round that is not needed whole leaves out rows, not lengths.
     places = [

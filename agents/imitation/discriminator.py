@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rlhf_gym.agents.imitation.feature_encoding import FeatureEncoding, Steps
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.preferences.encoding import Encoding
 from rlhf_gym.core.preferences.reward_net import RewardEnsemble
-
-Steps = tuple[NDArray[Any], NDArray[Any]]
-"""Observations and actions as `Encoding` keeps them, n of each."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +52,11 @@ class Discriminator:
 
         D(s, a) = sigmoid(f(s, a)),  loss = -log D(expert) - log(1 - D(agent)),  reward = f
 
-    f is a `RewardEnsemble` of one member, so the agent is paid its log-odds at mean 0 and deviation
-    1. Ho and Ermon pay -log(1 - D), which never punishes; log-odds are what is left of it once an
-    optimal D is put in and the policy's entropy is counted (Fu et al. 2018, AIRL, section 4). In
-    tasks whose episodes end early a mean of 0 is a choice.
+    f is a `RewardEnsemble` of one member, shown numbers in units of the expert's deviation, and
+    the agent is paid its log-odds at mean 0 and deviation 1. Ho and Ermon pay -log(1 - D), which
+    never punishes; log-odds are what is left of it once an optimal D is put in and the policy's
+    entropy is counted (Fu et al. 2018, AIRL, section 4). In tasks whose episodes end early a mean
+    of 0 is a choice.
 
     Args:
         encoding: of the environment's spaces.
@@ -80,6 +77,8 @@ class Discriminator:
         seed: int = 0,
     ) -> None:
         self.config = config or DiscriminatorConfig()
+        if not encoding.is_image:
+            encoding = FeatureEncoding.standardised(encoding, expert)
         self.reward = RewardEnsemble(encoding, 1, self.config.hidden, seed=seed)
         self._expert = expert
         self._generator = torch.Generator().manual_seed(seed)

@@ -189,6 +189,7 @@ def test_returns_and_rounds_are_logged(tmp_path: Path) -> None:
     assert [event.value for event in events.Scalars("preferences/labels")][-1] == 12
     glossary = Path(__file__).parents[2] / "docs" / "metrics.md"
     _, _, acting = glossary.read_text().partition("## Tasks of acting")
+    acting, _, _ = acting.partition("\n## ")
     explained = set(re.findall(r"^\| `([^`]+)`", acting, flags=re.MULTILINE))
     ours = {tag for tag in tags if tag.startswith(("reward/", "preferences/"))}
     assert explained == ours | {"rollout/episode_length"}

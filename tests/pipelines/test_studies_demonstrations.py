@@ -29,7 +29,7 @@ def test_features_say_what_is_done_when() -> None:
     assert len(encoding.names) == 13 * 14
     seen = np.zeros((2, 14), np.float32)
     seen[:, -1] = 0.0, 19 / 28
-    shown, _ = encoding.tensors(seen, np.array([0, 12]))
+    _, shown = encoding.tensors(seen, np.array([0, 12]))
     assert [encoding.names[i] for i in shown.argmax(1)] == ["wait at 0", "bake at 18"]
     assert shown.sum(1).tolist() == [1, 1]
 
@@ -50,5 +50,5 @@ def test_a_study_that_is_stopped_shows_what_it_has(
         demonstrations.run(StudyConfig("demonstrations", seeds=1, output=tmp_path))
     report = (tmp_path / "demonstrations" / "report.md").read_text()
     assert "| 20 pizzas, cloned | 5.000 [5.000, 5.000] | 2.000 [2.000, 2.000] | 0 | 1 |" in report
-    assert "matched" not in report
+    assert "matched" not in report  # those that act come last
     assert "9.5" in report

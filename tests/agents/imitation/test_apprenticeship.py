@@ -1,9 +1,13 @@
+import re
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import configure
 
 from rlhf_gym.agents.imitation import (
     Apprenticeship,
@@ -20,6 +24,7 @@ from rlhf_gym.core.errors import InvalidArgument, InvalidData
 from rlhf_gym.core.preferences.encoding import Encoding
 from rlhf_gym.envs.sb3 import make_sb3_env
 
+GLOSSARY = Path(__file__).parents[3] / "docs" / "metrics.md"
 LINE = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
 
@@ -129,6 +134,20 @@ def test_an_off_policy_agents_experience_is_paid_anew(method: str) -> None:
     )
 
 
+def test_the_glossary_has_every_tag_of_both_sources(tmp_path: Path) -> None:
+    explained = re.findall(r"^\| `imitation/([^`]+)`", GLOSSARY.read_text(), flags=re.MULTILINE)
+    known: set[str] = set()
+    for make in (Apprenticeship.adversarial, Apprenticeship.features):
+        learning = make(env(2), expert(), ApprenticeshipConfig(every=32))
+        agent = PPO("MlpPolicy", learning.env, n_steps=16, batch_size=32, device="cpu")
+        agent.set_logger(configure(str(tmp_path), ["csv"]))
+        known |= set(learning.learn(agent, 64))
+        logged = (tmp_path / "progress.csv").read_text()
+        assert all(f"imitation/{name}" in logged for name in learning.metrics)
+        assert "reward/gold" in logged
+    assert set(explained) == known
+
+
 def test_a_discriminator_that_cannot_tell_pays_nothing_much() -> None:
     """Expert and agent do the same: the loss is that of a coin, 2 log 2, for either."""
     seen, done = expert().encoded(Encoding(LINE, LINE))
@@ -160,7 +179,7 @@ def test_a_step_of_feature_matching_by_hand() -> None:
 def test_features_without_names_are_all_numbers_and_their_squares() -> None:
     named = FeatureEncoding(Encoding(LINE, LINE))
     assert named.names == ("observation[0]", "action[0]", "observation[0]^2", "action[0]^2")
-    shown, rest = named.tensors(np.array([[2.0]], np.float32), np.array([[-3.0]], np.float32))
+    rest, shown = named.tensors(np.array([[2.0]], np.float32), np.array([[-3.0]], np.float32))
     assert shown.tolist() == [[2.0, -3.0, 4.0, 9.0]]
     assert rest.shape == (1, 0)
 
