@@ -270,3 +270,60 @@ def test_the_table_shows_every_state(tmp_path, pretend) -> None:
     assert "seed-0 50% 10/s" in text
     assert "●✕" in text
     assert "◐○" in text
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that begin with what is patched here; spawned ones import everything anew."""
+    monkeypatch.setattr("rlhf_gym.pipelines.experiments.workers.START_METHOD", "fork")
+
+
+def test_jobs_are_processes_that_share_out_the_cells(tmp_path, pretend, forked) -> None:
+    compare(config(tmp_path / "x", "--schemes", "score,lump,dense", "--seeds", "4", "--jobs", "2"))
+    ran = [line.split() for line in pretend().read_text().splitlines()]
+    assert len(ran) == len({name for _, name in ran}) == 12
+    assert len({pid for pid, _ in ran}) == 2
+    assert str(os.getpid()) not in {pid for pid, _ in ran}
+
+
+def test_ctrl_c_stops_the_workers(tmp_path, pretend, forked) -> None:
+    def slow(config: CompareConfig, cell) -> dict:
+        (cell.folder / "began").touch()
+        time.sleep(60)
+        return {}
+
+    pretend(slow)
+    given = config(tmp_path / "x", "--schemes", "score,lump", "--seeds", "1", "--jobs", "2")
+    process = fork.Process(target=compare, args=(given,))
+    process.start()
+    cells = Experiment.open(given).cells
+    while not all((cell.folder / "began").exists() for cell in cells):
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)  # the parent alone, as from another program
+    process.join(30)
+    assert process.exitcode == 1
+    assert not any(cell.is_running or cell.is_done for cell in cells)
+
+
+def test_workers_end_with_the_process_that_began_them(tmp_path, monkeypatch) -> None:
+    from rlhf_gym.pipelines.experiments import workers
+
+    def begin(told) -> None:
+        context = multiprocessing.get_context("fork")
+        worker = context.Process(target=workers._worker, args=(None, None))
+        worker.start()
+        told.put(worker.pid)
+        time.sleep(60)
+
+    monkeypatch.setattr(workers, "work", lambda config, experiment: time.sleep(60))
+    told = fork.SimpleQueue()
+    parent = fork.Process(target=begin, args=(told,))
+    parent.start()
+    worker = told.get()
+    parent.kill()
+    parent.join()
+    for _ in range(100):
+        if not Path(f"/proc/{worker}").exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError("the worker goes on alone")

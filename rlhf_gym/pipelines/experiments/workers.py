@@ -6,13 +6,16 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 
 from rlhf_gym.pipelines.experiments.cells import Experiment
 from rlhf_gym.pipelines.experiments.config import CompareConfig
 from rlhf_gym.pipelines.experiments.running import work
 
+START_METHOD = "spawn"
+"""A forked process inherits torch's threads in whatever state they are."""
 GRACE = 10.0
 """Seconds that an interrupted worker has to let go."""
 
@@ -23,7 +26,7 @@ def work_in_processes(config: CompareConfig, experiment: Experiment) -> None:
     Raises:
         KeyboardInterrupt: after the workers were stopped.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(START_METHOD)
     workers = [
         context.Process(target=_worker, args=(config, experiment)) for _ in range(config.jobs)
     ]
@@ -66,7 +69,7 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _stop(workers: list[SpawnProcess]) -> None:
+def _stop(workers: Sequence[BaseProcess]) -> None:
     for worker in workers:
         if worker.is_alive() and worker.pid is not None:
             os.kill(worker.pid, signal.SIGINT)
