@@ -21,7 +21,8 @@ Observations = dict[str, NDArray[Any]]
 class TextReplayBuffer(DictReplayBuffer):
     """`DictReplayBuffer` for text environments; what it samples is the same to the bit.
 
-    With `n_steps` it is `NStepReplayBuffer` too, which SB3 has for observations of one part alone.
+    But for what follows a text that has ended, which has no value and is hardly shown. With
+    `n_steps` it is `NStepReplayBuffer` too, which SB3 has for observations of one part alone.
 
     SB3 keeps two observations per transition, each of int64 ids and an int8 mask. Here the later
     one is kept, its ids in 16 bits if the vocabulary allows; the earlier one is the same without
@@ -136,7 +137,8 @@ class TextReplayBuffer(DictReplayBuffer):
         self.end[at] = mask.shape[-1] - mask[:, ::-1].argmax(-1)
         rows = np.arange(self.n_envs)
         steps = np.full(self.n_envs, at)
-        kept, kept_next = self._observations(steps, rows), self._observations(steps, rows, 1)
+        end = self.end[at]
+        kept, kept_next = (self._observations(steps, rows, up_to) for up_to in (end - 1, end))
         if not (_equal(kept, obs) and _equal(kept_next, next_obs)) or (
             (self._actions(steps, rows) != tokens).any()
         ):
@@ -158,16 +160,20 @@ class TextReplayBuffer(DictReplayBuffer):
         """Transitions of some steps, each from a row drawn at random as SB3 draws it."""
         rows = np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))  # noqa: NPY002
         last, rewards, discounts = self._look_ahead(batch_inds, rows, env)
-        ended = (self.dones[last, rows] & ~self.timeouts[last, rows]).astype(np.float32)
-        observations = self._normalize_obs(self._observations(batch_inds, rows), env)
-        following = self._normalize_obs(self._observations(last, rows, 1), env)
+        ended = self.dones[last, rows] & ~self.timeouts[last, rows]
+        before = self.end[batch_inds, rows] - 1
+        # Nothing follows a text that has ended: its first token is enough for the target network to
+        # read, and texts that are the same are read once.
+        after = np.where(ended, self.first[last, rows] + 1, self.end[last, rows])
+        observations = self._normalize_obs(self._observations(batch_inds, rows, before), env)
+        following = self._normalize_obs(self._observations(last, rows, after), env)
         assert isinstance(observations, dict)
         assert isinstance(following, dict)
         return DictReplayBufferSamples(
             observations={key: self.to_torch(value) for key, value in observations.items()},
             actions=self.to_torch(self._actions(batch_inds, rows).reshape(-1, 1)),
             next_observations={key: self.to_torch(value) for key, value in following.items()},
-            dones=self.to_torch(ended.reshape(-1, 1)),
+            dones=self.to_torch(ended.astype(np.float32).reshape(-1, 1)),
             rewards=self.to_torch(rewards.reshape(-1, 1)),
             # As SB3's buffers have it: without n steps the discount is the algorithm's own.
             discounts=self.to_torch(discounts.reshape(-1, 1)) if self.n_steps > 1 else None,
@@ -194,11 +200,11 @@ class TextReplayBuffer(DictReplayBuffer):
         return window[np.arange(len(steps)), ahead], counted.sum(-1), powers[ahead + 1]
 
     def _observations(
-        self, steps: NDArray[np.int64], rows: NDArray[np.int64], more: int = 0
+        self, steps: NDArray[np.int64], rows: NDArray[np.int64], end: NDArray[Any]
     ) -> Observations:
-        """Texts before their actions, or behind them if `more` is 1, as they were given."""
+        """Texts up to a column, shape (batch,), as they were given."""
         columns = np.arange(self.ids.shape[-1])
-        first, end = self.first[steps, rows, None], self.end[steps, rows, None] - 1 + more
+        first, end = self.first[steps, rows, None], end[:, None]
         mask = (columns >= first) & (columns < end)
         space = self.observation_space
         ids = np.where(mask, self.ids[steps, rows], self._pad_id)

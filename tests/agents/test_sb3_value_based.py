@@ -59,6 +59,13 @@ def written(env: Any, steps: int, seed: int = 0) -> Any:
     return observation
 
 
+def unended(samples: Any) -> Any:
+    """Samples without what follows texts that have ended, which has no value."""
+    goes_on = samples.dones.squeeze(1) == 0
+    behind = {key: value[goes_on] for key, value in samples.next_observations.items()}
+    return samples._replace(next_observations=behind)
+
+
 @pytest.mark.parametrize("name", LEARNERS)
 def test_values_start_as_the_language_models_log_probs(
     make_env: Maker, make_model: Maker, name: str
@@ -259,8 +266,13 @@ class TestReplayBuffer:
                 np.random.seed(0)  # noqa: NPY002
                 samples.append(buffer.sample(64, env=wrapper))
             for other in samples[1:]:
-                for mine, theirs in zip(samples[0], other, strict=True):
+                goes_on = other.dones.squeeze(1) == 0
+                for mine, theirs in zip(unended(samples[0]), unended(other), strict=True):
                     torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+            # Behind the end of a text the target network reads one token.
+            shown = samples[0].next_observations["attention_mask"].sum(-1)
+            assert (shown[~goes_on] == 1).all()
+            assert (shown[goes_on] > 1).all()
         assert samples[0].dones.any() or limit == "truncate"
 
     @pytest.mark.parametrize("limit", ["terminate", "truncate"])
@@ -296,9 +308,13 @@ class TestReplayBuffer:
             expected = theirs.sample(200)
             for name in ("actions", "rewards", "dones", "discounts"):
                 torch.testing.assert_close(getattr(samples, name), getattr(expected, name))
-            for name in ("observations", "next_observations"):
-                mine = getattr(samples, name)["input_ids"]
-                torch.testing.assert_close(mine, getattr(expected, name), check_dtype=False)
+            mine = samples.observations["input_ids"]
+            torch.testing.assert_close(mine, expected.observations, check_dtype=False)
+            goes_on = samples.dones.squeeze(1) == 0
+            assert goes_on.any()
+            mine = samples.next_observations["input_ids"][goes_on]
+            behind_those = expected.next_observations[goes_on]
+            torch.testing.assert_close(mine, behind_those, check_dtype=False)
 
     def test_a_whole_response_is_taken_for_what_it_earned(self, make_env: Maker) -> None:
         env = make_sb3_env(make_env(num_envs=1))
