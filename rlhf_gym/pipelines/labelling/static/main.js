@@ -159,6 +159,11 @@ function standing() {
 // A text of one's own ----------------------------------------------------------------------------
 
 function write() {
+  if (!screen.busy) compose();
+}
+
+function compose() {
+  keepDraft();
   leave();
   const name = `rlhf-gym.own.${state.rater}`;
   const desk = { draft: memory.get(name), changed: () => {
@@ -169,7 +174,7 @@ function write() {
     const body = { rater: state.rater, session: state.session, prompt, completion, ticket: ticket(), seconds: elapsed() };
     await deliver("write", body, waiting);
     memory.remove(name);
-    write();
+    compose();
     announce("Saved. Write another, or go back.");
     standing();
   }));

@@ -7,7 +7,8 @@ const SETTLE = 200;  // ms in which nobody can have read a new view: a bouncing 
 const main = document.getElementById("main"), bar = document.getElementById("bar");
 const alertBox = document.getElementById("alert"), status = document.getElementById("status");
 
-// `view` is as kinds.js describes, `aside` are more actions, `busy` while a request is on its way.
+// `view` is as kinds.js describes, `aside` are more actions, `always` those of every view; `busy` while
+// a request is on its way.
 export const screen = { view: null, aside: [], player: null, busy: false, shownAt: 0, always: [] };
 
 // What the page says -----------------------------------------------------------------------------
@@ -127,8 +128,10 @@ addEventListener("keydown", (event) => {
     return;
   }
   const { view, aside, always, player } = screen;
-  const action = [...(view?.actions ?? []), ...aside, ...always].find(({ keys }) => keys.includes(name));
+  const action = [...(view?.actions ?? []), ...aside].find(({ keys }) => keys.includes(name));
+  const general = always.find(({ keys }) => keys.includes(name));
   if (action) run(action);
+  else if (general) general.run();
   else if (view?.key && settled() && !screen.busy && view.key(name)) { /* the view took it */ }
   else if (player && name === " ") player.toggle();
   else if (player && (name === "," || name === ".")) player.move(name === "," ? -1 : 1);
