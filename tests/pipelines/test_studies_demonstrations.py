@@ -14,12 +14,12 @@ TINY = replace(
 )
 
 
-@pytest.mark.parametrize("way", ["nothing", "5 pizzas, cloned", *list(WAYS)[-3:]])
+@pytest.mark.parametrize("way", ["nothing", "cloning, 5 shown", *list(WAYS)[-3:]])
 def test_every_way_is_judged(way: str) -> None:
     found = demonstrations.cell(way, TINY, 0)
     assert np.isfinite([found["gold"], found["automated"]]).all()
     assert np.isnan(found["shown"]) == (way in ("nothing", "the gold reward"))
-    if "cloned" in way:
+    if "cloning" in way:
         assert found["gold"] > 6  # chance makes 1, the cook 10
 
 
@@ -49,6 +49,6 @@ def test_a_study_that_is_stopped_shows_what_it_has(
     with pytest.raises(KeyboardInterrupt):
         demonstrations.run(StudyConfig("demonstrations", seeds=1, output=tmp_path))
     report = (tmp_path / "demonstrations" / "report.md").read_text()
-    assert "| 20 pizzas, cloned | 5.000 [5.000, 5.000] | 2.000 [2.000, 2.000] | 0 | 1 |" in report
+    assert "| cloning, 20 shown | 5.000 [5.000, 5.000] | 2.000 [2.000, 2.000] | 0 | 1 |" in report
     assert "matched" not in report  # those that act come last
     assert "9.5" in report

@@ -85,7 +85,7 @@ def run(config: StudyConfig) -> None:
                 for name in sorted(ways):
                     cells[name].append(_kept_cell(name, setup, seed, folder))
     finally:
-        if cells[f"{PIZZAS} pizzas, cloned"]:
+        if cells[f"cloning, {PIZZAS} shown"]:
             report(cells, setup).publish(folder)
 
 
@@ -156,7 +156,7 @@ def report(cells: Mapping[str, Sequence[Mapping[str, float]]], setup: Setup) -> 
             acted = setup.timesteps if name in ACTING else 0
             returns = [over_seeds([one[kind] for one in found]) for kind in ("gold", "automated")]
             table.add(name, *returns, acted, len(found))
-    shown = [one["shown"] for one in cells[f"{PIZZAS} pizzas, cloned"]]
+    shown = [one["shown"] for one in cells[f"cloning, {PIZZAS} shown"]]
     table.notes.append(
         f"The cook's own pizzas come to {over_seeds(shown)}. {setup.agent}; means over seeds "
         f"with 95 % bootstrap intervals, {EPISODES} pizzas each."
@@ -236,9 +236,9 @@ def _features(env: Any, setup: Setup, seed: int) -> tuple[BaseAlgorithm, float]:
 
 WAYS: Mapping[str, Way] = {
     "nothing": _untrained,
-    **{f"{pizzas} pizzas, cloned": _clone_of(pizzas) for pizzas in CLONED},
-    f"{PIZZAS} pizzas, adversarial reward": _adversarial,
-    f"{PIZZAS} pizzas, matched features": _features,
+    **{f"cloning, {pizzas} shown": _clone_of(pizzas) for pizzas in CLONED},
+    f"adversarial reward, {PIZZAS} shown": _adversarial,
+    f"matched features, {PIZZAS} shown": _features,
     "the gold reward": _judged,
 }
 ACTING = frozenset(tuple(WAYS)[-3:])
