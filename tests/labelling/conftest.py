@@ -10,7 +10,12 @@ import pytest
 from rlhf_gym.core.feedback import Query, TextSegment
 from rlhf_gym.core.store import FeedbackStore
 
-uvicorn = pytest.importorskip("uvicorn")
+
+@pytest.fixture(scope="session")
+def server_library():
+    """uvicorn and Starlette; skips where the extra `label` is not installed."""
+    pytest.importorskip("starlette")
+    return pytest.importorskip("uvicorn")
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def store(tmp_path):
 
 
 @contextmanager
-def served(app) -> Iterator[str]:
+def served(uvicorn, app) -> Iterator[str]:
     """The address of an app that runs in a thread."""
     config = uvicorn.Config(app, port=0, log_level="critical", lifespan="off")
     server = uvicorn.Server(config)
@@ -58,7 +63,7 @@ def served(app) -> Iterator[str]:
 
 
 @pytest.fixture
-def serve(tmp_path):
+def serve(tmp_path, server_library):
     """Serves the store: `with serve(settings=..., feed=..., supervised=...) as address`."""
     from rlhf_gym.pipelines.labelling.app import make_app
     from rlhf_gym.pipelines.labelling.desk import Desk, PageSettings
@@ -71,7 +76,9 @@ def serve(tmp_path):
         desk = Desk(path, settings, feed, timeout=timeout)
         supervision = None if supervised is None else Supervision(path, supervised)
         try:
-            with served(make_app(desk, supervision=supervision, token=token)) as address:
+            with served(
+                server_library, make_app(desk, supervision=supervision, token=token)
+            ) as address:
                 yield address
         finally:
             desk.close()

@@ -1,6 +1,7 @@
 """What the page's server takes and gives, without a browser."""
 
 import io
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -11,6 +12,7 @@ from rlhf_gym.core.errors import InvalidArgument, InvalidData, StoreUnavailable
 from rlhf_gym.core.feedback import ControlSegment, Query
 from rlhf_gym.core.labels import Demonstration, Edit, Flag, Ranking, Rating, Skip
 from rlhf_gym.core.store.rater_view import latest_label, revise, standing
+from rlhf_gym.pipelines import labelling
 from rlhf_gym.pipelines.labelling.answers import read_label
 from rlhf_gym.pipelines.labelling.desk import AnsweredAlready, Desk, PageSettings
 from rlhf_gym.pipelines.labelling.shown import screen_order, shown_query, strip
@@ -257,9 +259,8 @@ def test_over_http(serve, store, pairs, texts):
 
 
 def test_no_text_is_ever_set_as_markup():
-    from rlhf_gym.pipelines.labelling.app import STATIC
-
-    scripts = sorted(STATIC.glob("*.js"))
+    folder = Path(labelling.__file__).parent / "static"
+    scripts = sorted(folder.glob("*.js"))
     assert len(scripts) >= 8
     for script in scripts:
         for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):

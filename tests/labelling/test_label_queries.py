@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import rlhf_gym
-from rlhf_gym.core.errors import InvalidArgument, InvalidData, InvalidStore
+from rlhf_gym.core.errors import InvalidArgument, InvalidData, InvalidPrompt, InvalidStore
 from rlhf_gym.core.feedback import ControlSegment, TextSegment
 from rlhf_gym.core.labels import Best, Choice, Likert, Ranking, Rating, Thumb
 from rlhf_gym.core.store import EVERYONE, FeedbackStore
@@ -23,9 +23,9 @@ from rlhf_gym.pipelines.labelling.command import (
     label,
 )
 from rlhf_gym.pipelines.labelling.desk import Desk, PageSettings
-from rlhf_gym.pipelines.labelling.feed import Feed
+from rlhf_gym.pipelines.labelling.feed import Feed, WriterUnavailable
 from rlhf_gym.pipelines.labelling.queries import add_clips, add_queries
-from rlhf_gym.pipelines.labelling.writers import DirectoryWriter, EndpointFailed, EndpointWriter
+from rlhf_gym.pipelines.labelling.writers import DirectoryWriter, EndpointWriter
 
 
 def write_lines(path, *records):
@@ -177,7 +177,7 @@ def test_a_model_that_repeats_itself_and_one_that_fails(store):
 
     def breaks(prompt, seed):
         if next(failures, False):
-            raise EndpointFailed("no server there.")
+            raise WriterUnavailable("no server there.")
         return "text"
 
     with feeding(store, ["q"], breaks, question="thumb", pause=0.05) as (feed, desk):
@@ -185,6 +185,30 @@ def test_a_model_that_repeats_itself_and_one_that_fails(store):
         until(lambda: feed.problem == "no server there.")
         until(lambda: store.progress().queries == 2)
         assert store.query(2).query.segments == (TextSegment("q", "text"),)
+
+
+def test_a_prompt_that_cannot_be_answered_holds_nobody_up(store):
+    def say(prompt, _):
+        if prompt == "too long":
+            raise InvalidPrompt("prompt", prompt, "longer than the model takes", "Cut it")
+        return "text"
+
+    with feeding(store, ["too long", "fine"], say, question="thumb") as (_, desk):
+        desk.next({"rater": "anna"})
+        until(lambda: store.progress().queries == 1)
+        assert store.query(1).query.segments[0].prompt == "fine"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_raters_do_not_wait_for_a_writer_that_has_a_bug(store):
+    def breaks(*_):
+        raise ZeroDivisionError("a bug")
+
+    with feeding(store, ["any"], breaks, question="thumb") as (feed, desk):
+        desk.next({"rater": "anna"})
+        until(lambda: feed.finished)
+        shown = desk.next({"rater": "anna"})
+        assert shown == {"query": None, "writing": False, "problem": "ZeroDivisionError: a bug"}
 
 
 def test_a_model_in_a_directory():
@@ -249,14 +273,20 @@ def test_a_model_behind_an_endpoint(monkeypatch):
     [b"no json", b"{}", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}'],
 )
 def test_an_endpoint_that_gives_no_text(content):
-    with endpoint(lambda _: (200, content)) as (url, _), pytest.raises(EndpointFailed, match=url):
+    with (
+        endpoint(lambda _: (200, content)) as (url, _),
+        pytest.raises(WriterUnavailable, match=url),
+    ):
         EndpointWriter(url, "m").write("q", 1, 0)
-    with endpoint(lambda _: (500, content)) as (url, _), pytest.raises(EndpointFailed, match="500"):
+    with (
+        endpoint(lambda _: (500, content)) as (url, _),
+        pytest.raises(WriterUnavailable, match="500"),
+    ):
         EndpointWriter(url, "m").write("q", 1, 0)
 
 
 def test_an_endpoint_that_is_not_there():
-    with pytest.raises(EndpointFailed, match="ConnectError"):
+    with pytest.raises(WriterUnavailable, match="ConnectError"):
         EndpointWriter("http://127.0.0.1:9/v1", "m").write("q", 1, 0)
     with pytest.raises(InvalidArgument, match="no address"):
         EndpointWriter("localhost", "m")
@@ -294,6 +324,7 @@ def test_flags_that_cannot_work(make, match):
         make()
 
 
+@pytest.mark.usefixtures("server_library")
 def test_what_stops_the_command(store, tmp_path, monkeypatch):
     import socket
     import sqlite3

@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 
 import httpx
+import pytest
 
 from rlhf_gym.core.store import FeedbackStore
 
@@ -82,6 +83,7 @@ class Hand(threading.Thread):
 enough = threading.Event()
 
 
+@pytest.mark.usefixtures("server_library")
 def test_no_acknowledged_label_is_lost_and_none_is_double(store, pairs):
     store.add(pairs(QUERIES))
     page = Page(store.path)
@@ -119,6 +121,7 @@ def test_no_acknowledged_label_is_lost_and_none_is_double(store, pairs):
     assert Counter(one.query_id for one in given) == dict.fromkeys(range(1, QUERIES + 1), 1)
 
 
+@pytest.mark.usefixtures("server_library")
 def test_a_page_for_other_machines_has_a_token(store, pairs):
     store.add(pairs(1))
     page = Page(store.path, "--host", "0.0.0.0")

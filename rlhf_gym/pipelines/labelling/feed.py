@@ -9,13 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rlhf_gym.core.errors import RLHFGymError
+from rlhf_gym.core.errors import RLHFGymError, StoreUnavailable
 from rlhf_gym.core.feedback import Query, Question, TextSegment
 from rlhf_gym.core.store import FeedbackStore
 
 ATTEMPTS = 4
 """Times as many answers as are wanted are asked for, before a prompt is given up: a model may give
 the same one again."""
+
+
+class WriterUnavailable(RLHFGymError):
+    """A writer that does not answer now; it may later."""
 
 
 class Writer(Protocol):
@@ -34,6 +38,10 @@ class Writer(Protocol):
             prompt: the text.
             count: how many.
             seed: of the sampling.
+
+        Raises:
+            WriterUnavailable: it does not answer now.
+            RLHFGymError: it cannot answer this prompt.
         """
 
 
@@ -51,7 +59,7 @@ class Feed:
         pause: seconds between attempts while the model does not answer.
 
     Attributes:
-        problem: why there is nothing new, while the model does not answer; else None.
+        problem: why there is nothing new, or which prompt could not be answered; else None.
         finished: every prompt has been used.
     """
 
@@ -105,14 +113,24 @@ class Feed:
                 if waiting is None:
                     self.finished = True
                     return
-                try:
-                    self._add(*waiting)
-                except RLHFGymError as error:
-                    # Raters keep what they have; the same prompt is tried again.
-                    self.problem = str(error)
-                    self._stopped.wait(self._pause)
-                    continue
-                waiting, self.problem = None, None
+                waiting = self._use(*waiting)
+
+    def _use(self, number: int, prompt: str) -> tuple[int, str] | None:
+        """Have a prompt answered; it comes back if it is to be tried again."""
+        self.problem, again = None, None
+        try:
+            self._add(number, prompt)
+        except (WriterUnavailable, StoreUnavailable) as error:
+            self.problem, again = str(error), (number, prompt)
+            self._stopped.wait(self._pause)
+        except RLHFGymError as error:
+            # Such as a prompt that is longer than the model takes: the others are not held up.
+            self.problem = f"A prompt was left out. {error}"
+        except Exception as error:
+            # The thread ends with its traceback on the terminal, and raters are told why.
+            self.problem, self.finished = f"{type(error).__name__}: {error}", True
+            raise
+        return again
 
     def _short(self) -> bool:
         return any(self._store.progress(rater).open < self._ahead for rater in tuple(self._raters))

@@ -8,18 +8,15 @@ from typing import Any
 
 import torch
 
-from rlhf_gym.core.errors import InvalidArgument, RLHFGymError
+from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.sampler import complete
 from rlhf_gym.core.supervised.language_model import load_for_training
 from rlhf_gym.core.tokenizers import encode_beginnings
 from rlhf_gym.core.tokens import TokenRules
+from rlhf_gym.pipelines.labelling.feed import WriterUnavailable
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 """The environment variable that holds an endpoint's key, if it wants one."""
-
-
-class EndpointFailed(RLHFGymError):
-    """A server of language models that does not answer, or not with texts."""
 
 
 class DirectoryWriter:
@@ -112,7 +109,7 @@ class EndpointWriter:
         """Answers to a prompt, sampled; one request each, as not every server knows `n`.
 
         Raises:
-            EndpointFailed: no server, an error of its own, or an answer of another form.
+            WriterUnavailable: no server, an error of its own, or an answer of another form.
         """
         return [self._ask(prompt, seed * 1000 + number) for number in range(count)]
 
@@ -126,8 +123,8 @@ class EndpointWriter:
             response.raise_for_status()
             content = response.json()["choices"][0]["message"]["content"]
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise EndpointFailed(f"{self._url} gave no text: {error!r}.") from error
+            raise WriterUnavailable(f"{self._url} gave no text: {error!r}.") from error
         if not isinstance(content, str):
-            raise EndpointFailed(f"{self._url} gave no text but {type(content).__name__}.")
+            raise WriterUnavailable(f"{self._url} gave no text but {type(content).__name__}.")
         # Half a character cannot be stored, and some servers cut at a byte.
         return content.encode(errors="replace").decode()
