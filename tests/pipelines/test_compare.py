@@ -327,3 +327,29 @@ def test_workers_end_with_the_process_that_began_them(tmp_path, monkeypatch) -> 
             return
         time.sleep(0.05)
     raise AssertionError("the worker goes on alone")
+
+
+def test_a_task_of_the_users_own(tmp_path, monkeypatch) -> None:
+    from rlhf_gym.envs.exact.babbler import babbler, letter_tokenizer
+
+    babbler().save_pretrained(tmp_path / "lm")
+    letter_tokenizer().save_pretrained(tmp_path / "lm")
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a b"}\n{"prompt": "c"}\n')
+    (tmp_path / "taste_of_tests.py").write_text(
+        "def count(prompts, responses):\n    return [float(r.count('c')) for r in responses]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    given = tyro.cli(
+        CompareConfig,
+        args=[
+            *("--model", str(tmp_path / "lm"), "--prompts", str(tmp_path / "prompts.jsonl")),
+            *("--end-token", "<stop>", "--reward", "taste_of_tests:count"),
+            *("--max-response-tokens", "4", "--num-envs", "4", "--budget", "40"),
+            *("--episodes", "8", "--schemes", "dense", "--seeds", "1"),
+            *("--agent-kwargs", "minibatches=1", "--output", str(tmp_path / "x")),
+        ],
+    )
+    [cell] = compare(given).cells
+    assert cell.metrics["gold"] == cell.metrics["score"]  # no judge: the task's own score is one
+    assert 0 <= cell.metrics["gold"] <= 4
+    assert "share" not in cell.metrics

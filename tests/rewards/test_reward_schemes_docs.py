@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_gym.rewards.registry import REWARDS
+from rlhf_gym.rewards.schemes import PRESETS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reward-schemes.md").read_text()
@@ -58,3 +59,11 @@ def test_every_scheme_has_its_unit_and_a_page(name):
     scheme = REWARDS.load(name)
     assert scheme.__doc__
     assert "Args:" in scheme.__doc__
+
+
+def test_every_scheme_with_a_name_is_on_the_page():
+    row = r"^\| `(\w+)` \| `([^`]+)` \| (no|trade|batch|yes) \|$"
+    rows = re.findall(row, PAGE, flags=re.MULTILINE)
+    assert {name: (expression, moves) for name, expression, moves in rows} == {
+        name: (preset.expression, preset.moves) for name, preset in PRESETS.items()
+    }
