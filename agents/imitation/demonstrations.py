@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
+from sb3_contrib import MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -190,9 +191,10 @@ def record_demonstrations(
     done: list[NDArray[Any]] = []
     gold: list[list[float]] = []
     ended: list[NDArray[np.bool_]] = []
+    finished = np.zeros(venv.num_envs, np.int64)
     venv.seed(seed)
     observations = venv.reset()
-    while sum(ended, np.zeros(venv.num_envs)).min() < wanted:
+    while finished.min() < wanted:
         actions = act(observations)
         # A copy: environments may write the next observation into the same array.
         seen.append(rows_of(observations, slice(None)))
@@ -200,6 +202,7 @@ def record_demonstrations(
         done.append(np.array(actions))
         gold.append([info["gold_reward"] for info in infos])
         ended.append(ends)
+        finished += ends
     return _by_episode(seen, np.stack(done), np.array(gold), np.stack(ended), episodes)
 
 
@@ -207,7 +210,7 @@ def _acting(expert: BaseAlgorithm | Expert, venv: VecEnv, deterministic: bool) -
     if not isinstance(expert, BaseAlgorithm):
         return expert
     predict: Any = expert.predict
-    masked = type(expert).__name__.startswith("Maskable")  # sb3-contrib has no common class of them
+    masked = isinstance(expert, MaskablePPO)
 
     def act(observations: Any) -> NDArray[Any]:
         masks = {"action_masks": np.stack(venv.env_method("action_masks"))} if masked else {}

@@ -132,6 +132,27 @@ def test_an_agent_behind_a_normaliser_sees_what_it_will_see() -> None:
     assert np.mean(actions == (seen[:, 0] > 0)) > 0.95
 
 
+class Named(Signs):
+    """The two numbers under two names."""
+
+    observation_space = gym.spaces.Dict(
+        {name: gym.spaces.Box(-1.0, 1.0, (1,), np.float32) for name in ("first", "second")}
+    )
+
+    def reset(self, *, seed=None, options=None):
+        return {name: np.zeros(1, np.float32) for name in ("first", "second")}, {}
+
+
+def test_dictionaries_are_cloned_from() -> None:
+    shown = expert(False)
+    parts = {"first": shown.observations[:, :1], "second": shown.observations[:, 1:]}
+    named = Demonstrations(parts, shown.actions, shown.lengths, shown.returns)
+    agent = PPO("MultiInputPolicy", make_vec_env(lambda: Named(False), 1), device="cpu", seed=0)
+    behaviour_cloning(agent, named, SHORT)
+    actions, _ = agent.predict(parts, deterministic=True)
+    assert np.mean(actions == (parts["first"][:, 0] > 0)) > 0.95
+
+
 def test_who_cannot_be_cloned() -> None:
     env = make_vec_env(lambda: Signs(False), 1)
     agent = RecurrentPPO("MlpLstmPolicy", env, device="cpu")

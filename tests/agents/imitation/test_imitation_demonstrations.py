@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 
 import rlhf_gym  # noqa: F401
@@ -67,6 +68,12 @@ def test_an_agent_is_an_expert_too() -> None:
     shown = record_demonstrations(env, PPO("MlpPolicy", env, n_steps=8, device="cpu"), 3, seed=1)
     assert len(shown) == 3
     assert shown.lengths.tolist() == [28] * 3
+
+
+def test_a_masked_agent_is_asked_with_masks() -> None:
+    env = make_sb3_env("rlhf_gym/Go-v0", 2)
+    shown = record_demonstrations(env, MaskablePPO("MlpPolicy", env, device="cpu"), 2, seed=1)
+    assert len(shown) == 2  # an action that is not allowed would have raised
 
 
 def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
