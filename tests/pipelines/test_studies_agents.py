@@ -181,6 +181,23 @@ def test_the_matrix_is_printed_and_resumed(tmp_path: Path, monkeypatch: pytest.M
     assert {seed for _, seed in trained} == {10, 11, 12, 13}
 
 
+def test_a_matrix_that_was_stopped_has_gaps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cell(name: str, setup: Setup, seed: int) -> dict[str, Any]:
+        if name == "sb3.a2c" and seed == 11:
+            raise KeyboardInterrupt
+        return {"share": 0.5, "tokens": 100, "seconds": 2.0, "tokens_per_second": 50.0}
+
+    monkeypatch.setattr(agents, "exact_cell", cell)
+    config = StudyConfig("agents", seeds=2, agents=("rloo", "sb3.a2c"), output=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        agents.run(config)
+    rows = (tmp_path / "agents" / "report.md").read_text().splitlines()
+    assert "| rloo | 0.500 [0.500, 0.500] | 2 | 100 | 2 | 50 | - | 0 | - | - | - |" in rows
+    assert "| sb3.a2c | 0.500 | 1 | 100 | 2 | 50 | - | 0 | - | - | - |" in rows
+
+
 def test_an_agent_that_is_not_in_the_matrix() -> None:
     with pytest.raises(InvalidArgument, match=r"agents='ppoo'"):
         agents.chosen_agents(["ppoo"])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,32 +26,103 @@ from rlhf_gym.pipelines.studies.soft_form import stationary_policy, stop_or_go_o
 if TYPE_CHECKING:
     from rlhf_gym.pipelines.studies import StudyConfig
 
-Cell = Callable[[str, Setup, int], Mapping[str, Any]]
-
 FIRST_SEED = 10
 """Seeds from here on are reported. Settings were tried out on others, and are not changed after."""
 
 SENTIMENT_SEEDS = 3
 """Most seeds on Sentiment-v0, where a cell takes minutes."""
 
+Results = dict[str, list[Mapping[str, Any]]]
+"""What was measured, one entry per seed, by agent or by form of KL."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One agent on one task from one seed.
+
+    Attributes:
+        part: "exact", "sentiment" or "soft", a folder of results.
+        row: what it is called in the matrix.
+        agent: its name in the registry.
+        setup: its settings.
+        seed: of everything.
+        file: name of its result.
+    """
+
+    part: str
+    row: str
+    agent: str
+    setup: Setup
+    seed: int
+    file: str
+
+    def result(self, folder: Path, *, trains: bool) -> Mapping[str, Any] | None:
+        """What it gave, from its file or else by training; None if that is not wanted."""
+        settings = {"agent": self.agent, "seed": self.seed, **asdict(self.setup)}
+        path = folder / self.part / f"{self.file}.json"
+        try:
+            return kept(path, settings, self._train if trains else _refuse)
+        except _NotThere:
+            return None
+
+    def _train(self) -> Mapping[str, Any]:
+        cell = sentiment_cell if self.part == "sentiment" else exact_cell
+        return cell(self.agent, self.setup, self.seed)
+
+
+class _NotThere(Exception):
+    """A result that has not been computed yet."""
+
+
+def _refuse() -> Mapping[str, Any]:
+    raise _NotThere
+
 
 def run(config: StudyConfig) -> None:
-    """Train what is not there yet, one process and one cell at a time, and print the matrix."""
+    """Train what is not there yet, one process and one cell at a time, and print the matrix.
+
+    Stopped, it prints what there is.
+    """
     import rlhf_gym  # noqa: F401  registers the environments
 
     folder = config.output / "agents"
-    names = chosen_agents(config.agents)
-    on_exact = {name: _cells(exact_cell, name, EXACT, config.seeds, folder) for name in names}
-    soft = {
-        form: [
-            _kept_cell(exact_cell, "sb3.ppo", setup, seed, folder / "soft" / f"{number}-{seed}")
-            for seed in reported_seeds(config.seeds)
-        ]
+    cells = matrix_cells(chosen_agents(config.agents), config.seeds)
+    results = {cell: cell.result(folder, trains=False) for cell in cells}
+    try:
+        for cell, found in results.items():
+            results[cell] = found or cell.result(folder, trains=True)
+    finally:
+        there = {cell: found for cell, found in results.items() if found is not None}
+        report(*(_of_part(there, part) for part in ("exact", "sentiment", "soft"))).publish(folder)
+
+
+def matrix_cells(names: Sequence[str], count: int) -> list[Cell]:
+    """All cells of some agents, from so many seeds, in the order in which they are trained."""
+    seeds = reported_seeds(count)
+    exact = [
+        Cell("exact", name, name, EXACT[name], seed, f"{name}-{seed}")
+        for name in names
+        for seed in seeds
+    ]
+    sentiment = [
+        Cell("sentiment", name, name, SENTIMENT[name], seed, f"{name}-{seed}")
+        for name in names
+        for seed in seeds[:SENTIMENT_SEEDS]
+    ]
+    soft = [
+        Cell("soft", form, "sb3.ppo", setup, seed, f"{number}-{seed}")
         for number, (form, setup) in enumerate(SOFT.items())
-    }
-    seeds = min(config.seeds, SENTIMENT_SEEDS)
-    on_sentiment = {name: _cells(sentiment_cell, name, SENTIMENT, seeds, folder) for name in names}
-    report(on_exact, on_sentiment, soft).publish(folder)
+        for seed in seeds
+    ]
+    return exact + soft + sentiment
+
+
+def _of_part(results: Mapping[Cell, Mapping[str, Any]], part: str) -> Results:
+    rows: Results = {}
+    for cell, found in results.items():
+        if cell.part == part:
+            rows.setdefault(cell.row, []).append(found)
+    return rows
 
 
 def reported_seeds(count: int) -> range:
@@ -73,43 +144,29 @@ def chosen_agents(names: Sequence[str]) -> list[str]:
     return list(names) or list(EXACT)
 
 
-def report(
-    on_exact: Mapping[str, Sequence[Mapping[str, Any]]],
-    on_sentiment: Mapping[str, Sequence[Mapping[str, Any]]],
-    soft: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> StudyReport:
-    """The matrix.
+def report(on_exact: Results, on_sentiment: Results, soft: Results) -> StudyReport:
+    """The matrix, with gaps where nothing has been measured yet.
 
     Args:
-        on_exact: results of `exact_cell` for each agent, one per seed.
-        on_sentiment: results of `sentiment_cell` likewise.
-        soft: results of `exact_cell` for each use of the soft form of KL.
+        on_exact: results of `exact_cell` by agent.
+        on_sentiment: results of `sentiment_cell` by agent.
+        soft: results of `exact_cell` by use of the soft form of KL.
     """
+    costs = ["seeds", "tokens", "seconds", "tokens/s"]
+    exact, sentiment = "Exact-v0: share of the way", "Sentiment-v0: gold over the reference"
     table = StudyReport(
         "Every agent on Exact-v0 and Sentiment-v0",
-        [
-            "agent",
-            "Exact-v0: share of the way",
-            "tokens",
-            "seconds",
-            "tokens/s",
-            "Sentiment-v0: gold over the reference",
-            "tokens",
-            "seconds",
-            "tokens/s",
-        ],
+        ["agent", exact, *costs, sentiment, *costs],
     )
-    for name, cells in on_exact.items():
-        gain = over_seeds([cell["gain"] for cell in on_sentiment[name]])
-        table.add(
-            name,
-            over_seeds([cell["share"] for cell in cells]),
-            *_costs(cells),
-            f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]",
-            *_costs(on_sentiment[name]),
-        )
+    for name in EXACT:
+        if name in on_exact or name in on_sentiment:
+            ours, other = on_exact.get(name, []), on_sentiment.get(name, [])
+            shares = _over_seeds(ours, "share", ".3f")
+            table.add(
+                name, shares, *_costs(ours), _over_seeds(other, "gain", "+.3f"), *_costs(other)
+            )
     for form, cells in soft.items():
-        shares = over_seeds([cell["share"] for cell in cells])
+        shares = _over_seeds(cells, "share", ".3f")
         table.notes.append(f"SB3's PPO with KL in the soft form, {form}: {shares} of the way.")
     table.notes += _by_enumeration()
     table.raw = {"exact": on_exact, "sentiment": on_sentiment, "soft": soft}
@@ -137,22 +194,18 @@ def _by_enumeration() -> list[str]:
     ]
 
 
+def _over_seeds(cells: Sequence[Mapping[str, Any]], name: str, digits: str) -> str:
+    """Mean and interval; of a single seed the mean alone."""
+    if not cells:
+        return "-"
+    over = over_seeds([cell[name] for cell in cells])
+    mean = f"{over.mean:{digits}}"
+    return mean if len(cells) == 1 else f"{mean} [{over.low:{digits}}, {over.high:{digits}}]"
+
+
 def _costs(cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Tokens, seconds and tokens per second, means over seeds."""
+    """Seeds, and means over them of tokens, seconds and tokens per second."""
+    if not cells:
+        return ["0", "-", "-", "-"]
     names = ("tokens", "seconds", "tokens_per_second")
-    return [f"{np.mean([cell[name] for cell in cells]):.0f}" for name in names]
-
-
-def _cells(
-    cell: Cell, name: str, setups: Mapping[str, Setup], seeds: int, folder: Path
-) -> list[Mapping[str, Any]]:
-    task = "exact" if cell is exact_cell else "sentiment"
-    return [
-        _kept_cell(cell, name, setups[name], seed, folder / task / f"{name}-{seed}")
-        for seed in reported_seeds(seeds)
-    ]
-
-
-def _kept_cell(cell: Cell, name: str, setup: Setup, seed: int, path: Path) -> Mapping[str, Any]:
-    settings = {"agent": name, "seed": seed, **asdict(setup)}
-    return kept(Path(f"{path}.json"), settings, lambda: cell(name, setup, seed))
+    return [str(len(cells)), *(f"{np.mean([cell[name] for cell in cells]):.0f}" for name in names)]
