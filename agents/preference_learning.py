@@ -125,7 +125,11 @@ class PreferenceLearning:
         venv = env if isinstance(env, VecEnv) else GymnasiumVecEnv(env)
         if isinstance(venv, VecMonitor):
             venv = venv.venv
-        encoding = Encoding(venv.observation_space, venv.action_space)
+        encoding = Encoding(
+            venv.observation_space,
+            venv.action_space,
+            both_ends=self.config.learner.judges == "change",
+        )
         self.learner = RewardLearner(
             encoding,
             venv.num_envs,

@@ -55,6 +55,8 @@ class TaughtVecEnv(VecEnvWrapper):
         venv: the environment.
         rule: what is paid.
         replay: where steps are kept; None keeps none.
+        encoding: how they are kept and shown to the rule; by default the replay's, or else a plain
+            one of the environment's spaces.
         record_frames: keep pictures of the steps too, for people; the environment must have been
             made with `render_mode="rgb_array"`.
 
@@ -68,10 +70,12 @@ class TaughtVecEnv(VecEnvWrapper):
         rule: PaymentRule,
         *,
         replay: SegmentReplay | None = None,
+        encoding: Encoding | None = None,
         record_frames: bool = False,
     ) -> None:
         super().__init__(venv)
-        self.encoding = Encoding(venv.observation_space, venv.action_space)
+        plain = Encoding(venv.observation_space, venv.action_space)
+        self.encoding = encoding or (plain if replay is None else replay.encoding)
         self.rule = rule
         self.replay = replay
         self.record_frames = record_frames
@@ -103,9 +107,10 @@ class TaughtVecEnv(VecEnvWrapper):
             dtype=np.float64,
         )
         done = self.encoding.actions(self._actions)
-        payment = self.rule(ControlSteps(self._seen, done, automated, gold))
+        shown = self.encoding.of_steps(self._seen, self._after(observations, dones, infos))
+        payment = self.rule(ControlSteps(shown, done, automated, gold))
         if self.replay is not None:
-            self.replay.add_encoded(self._seen, done, gold, dones, self._frames)
+            self.replay.add_encoded(shown, done, gold, dones, self._frames)
         self._count(payment, automated, gold, dones)
         for row, info in enumerate(infos):  # SB3 asks for one dictionary per row
             info["learned_reward"] = float(payment.learned[row])
@@ -114,6 +119,18 @@ class TaughtVecEnv(VecEnvWrapper):
             info["gold_reward"] = float(gold[row])
         self._keep_seen(observations)
         return observations, payment.reward.astype(np.float32), dones, infos
+
+    def _after(
+        self, observations: Any, dones: NDArray[np.bool_], infos: list[dict[str, Any]]
+    ) -> NDArray[Any]:
+        """What the steps led to, the last observation where an episode ended, shape (n, ...)."""
+        after = self.encoding.observations(observations)
+        if self.encoding.both_ends and dones.any():
+            after = np.array(after)
+            for row in np.flatnonzero(dones).tolist():  # SB3 has them in one dictionary per row
+                last = _batch_of_one(infos[row]["terminal_observation"])
+                after[row] = self.encoding.observations(last)[0]
+        return after
 
     def _keep_seen(self, observations: Any) -> None:
         # A copy: environments may write the next observation into the same array.
@@ -152,19 +169,27 @@ class TaughtVectorEnv(VectorWrapper[Any, Any, Any, Any]):
     Args:
         env: in any autoreset mode; under NEXT_STEP the step that begins an episode is paid nothing.
         rule: what is paid.
+        encoding: how steps are shown to the rule; by default a plain one of the spaces.
 
     Raises:
         InvalidArgument: an environment that does not say its autoreset mode.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], rule: PaymentRule) -> None:
+    def __init__(
+        self,
+        env: VectorEnv[Any, Any, Any],
+        rule: PaymentRule,
+        *,
+        encoding: Encoding | None = None,
+    ) -> None:
         super().__init__(env)
         mode = env.metadata.get("autoreset_mode")
         if mode is None:
             raise InvalidArgument(
                 "autoreset_mode", mode, "unknown", "Set metadata['autoreset_mode'] of the env"
             )
-        self.encoding = Encoding(env.single_observation_space, env.single_action_space)
+        plain = Encoding(env.single_observation_space, env.single_action_space)
+        self.encoding = encoding or plain
         self.rule = rule
         self._mode = mode
         self._seen: Any = None
@@ -187,7 +212,8 @@ class TaughtVectorEnv(VectorWrapper[Any, Any, Any, Any]):
         judged = info.get("_gold_reward", np.zeros(self.num_envs, np.bool_))
         gold = np.where(judged, info.get("gold_reward", 0.0), automated)
         done = self.encoding.actions(actions)
-        payment = self.rule(ControlSteps(self._seen, done, automated, gold))
+        shown = self.encoding.of_steps(self._seen, self._after(observations, info))
+        payment = self.rule(ControlSteps(shown, done, automated, gold))
         dead = self._ended if self._mode is AutoresetMode.NEXT_STEP else np.zeros_like(self._ended)
         paid = {
             "learned_reward": np.where(dead, 0.0, payment.learned),
@@ -203,6 +229,15 @@ class TaughtVectorEnv(VectorWrapper[Any, Any, Any, Any]):
         reward = paid["learned_reward"] + paid["fixed_reward"]
         return observations, reward, terminated, truncated, info
 
+    def _after(self, observations: Any, info: dict[str, Any]) -> NDArray[Any]:
+        """What the steps led to, the last observation where an episode ended, shape (n, ...)."""
+        after = self.encoding.observations(observations)
+        if self.encoding.both_ends and "final_obs" in info:
+            after = np.array(after)
+            for row in np.flatnonzero(info["_final_obs"]).tolist():  # one object per ended row
+                after[row] = self.encoding.observations(_batch_of_one(info["final_obs"][row]))[0]
+        return after
+
 
 class TaughtEnv(gym.Wrapper[Any, Any, Any, Any]):
     """A Gymnasium environment that pays by a rule; info as of `TaughtVecEnv`.
@@ -210,11 +245,14 @@ class TaughtEnv(gym.Wrapper[Any, Any, Any, Any]):
     Args:
         env: the environment.
         rule: what is paid.
+        encoding: how steps are shown to the rule; by default a plain one of the spaces.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], rule: PaymentRule) -> None:
+    def __init__(
+        self, env: gym.Env[Any, Any], rule: PaymentRule, *, encoding: Encoding | None = None
+    ) -> None:
         super().__init__(env)
-        self.encoding = Encoding(env.observation_space, env.action_space)
+        self.encoding = encoding or Encoding(env.observation_space, env.action_space)
         self.rule = rule
         self._seen: Any = None
 
@@ -232,14 +270,16 @@ class TaughtEnv(gym.Wrapper[Any, Any, Any, Any]):
         automated = np.array([float(own)])
         gold = np.array([float(info.get("gold_reward", float(own)))])
         done = self.encoding.actions(np.asarray(action)[None])
-        payment = self.rule(ControlSteps(self._seen, done, automated, gold))
+        after = np.array(self.encoding.observations(_batch_of_one(observation)))
+        shown = self.encoding.of_steps(self._seen, after)
+        payment = self.rule(ControlSteps(shown, done, automated, gold))
         info |= {
             "learned_reward": float(payment.learned[0]),
             "fixed_reward": float(payment.fixed[0]),
             "automated_reward": float(automated[0]),
             "gold_reward": float(gold[0]),
         }
-        self._seen = np.array(self.encoding.observations(_batch_of_one(observation)))
+        self._seen = after
         return observation, float(payment.reward[0]), terminated, truncated, info
 
 

@@ -18,7 +18,8 @@ class ControlSteps(NamedTuple):
     """One step in each of n environments.
 
     Attributes:
-        observations: what was seen before it, as `Encoding` keeps it, shape (n, ...).
+        observations: what was seen before it, and after it where the rule reads that, as
+            `Encoding` keeps it, shape (n, ...).
         actions: what was done, as `Encoding` keeps it, shape (n, ...).
         automated: the reward of the task, what can be measured, shape (n,).
         gold: what the task's judge makes of it, shape (n,); the same where there is no judge.

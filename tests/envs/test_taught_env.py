@@ -59,6 +59,34 @@ def test_every_wrapper_pays_the_same() -> None:
     assert native_info["final_info"]["_learned_reward"].all()
 
 
+def test_every_wrapper_shows_both_ends_of_a_step() -> None:
+    plain = vector()
+    both = Encoding(plain.single_observation_space, plain.single_action_space, both_ends=True)
+    rule = LearnedReward(RewardEnsemble(both, 2))
+    native = TaughtVectorEnv(vector(), rule, encoding=both)
+    sb3 = TaughtVecEnv(GymnasiumVecEnv(vector()), rule, encoding=both)
+    single = TaughtEnv(gym.make(PIZZA), rule, encoding=both)
+    seen, _ = plain.reset(seed=0)
+    native.reset(seed=0)
+    sb3.seed(0)
+    sb3.reset()
+    single.reset(seed=0)
+    rng = np.random.default_rng(0)
+    for _ in range(STEPS + 2):  # into the next episode
+        actions = rng.integers(13, size=3)
+        following, _, terminated, _, info = plain.step(actions)
+        after = following.copy()
+        if terminated.any():  # what the episode ended with, not what the next begins with
+            after = np.stack(info["final_obs"])
+        expected = rule.ensemble.rewards(np.concatenate([seen, after], -1), actions)
+        np.testing.assert_allclose(native.step(actions)[1], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(sb3.step(actions)[1], expected, rtol=1e-4, atol=1e-6)
+        if single is not None:
+            assert single.step(actions[0])[1] == pytest.approx(expected[0], rel=1e-4, abs=1e-6)
+            single = None if terminated[0] else single
+        seen = following
+
+
 def test_episodes_are_summed_and_kept() -> None:
     venv = vector(2)
     encoding = Encoding(venv.single_observation_space, venv.single_action_space)

@@ -24,27 +24,41 @@ class Encoding:
     Args:
         observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these.
         action_space: Box, Discrete, MultiDiscrete or MultiBinary.
+        both_ends: keep of a step what was seen before it and, behind that, what was seen after it.
 
     Attributes:
         is_image: observations are pixels: uint8 with three axes.
-        observation_shape: of one observation as kept.
+        observation_shape: of what is kept of a step's observations.
         action_shape: of one action as kept.
         observation_features: numbers a network reads of an observation that is no image.
         channels: of an image.
         action_features: numbers a network reads of an action.
 
     Raises:
-        InvalidArgument: a space of another kind.
+        InvalidArgument: a space of another kind, or both ends of steps of pixels.
     """
 
-    def __init__(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        *,
+        both_ends: bool = False,
+    ) -> None:
         self.observation_space = observation_space
         self.action_space = action_space
+        self.both_ends = both_ends
         self.is_image = _is_image(observation_space)
         self.observation_features = 0 if self.is_image else _width("observation", observation_space)
         self.observation_shape: tuple[int, ...] = (
             observation_space.shape or () if self.is_image else (self.observation_features,)
         )
+        if both_ends:
+            if self.is_image:
+                raise InvalidArgument(
+                    "both_ends", True, "pixels are kept once a step", "Judge steps, not changes"
+                )
+            self.observation_shape = (2 * self.observation_features,)
         self.action_features = _width("action", action_space)
         if isinstance(action_space, Dict):
             raise _unsupported("action", action_space)
@@ -56,13 +70,23 @@ class Encoding:
             self.channels = self.observation_shape[-1 if self._channels_last else 0]
 
     def observations(self, batch: Any) -> NDArray[Any]:
-        """Observations as they are kept, shape (n, *observation_shape).
+        """Observations as numbers, each for itself: shape (n, features), images as they are.
 
         Args:
             batch: n observations as a vector environment gives them, dictionaries of arrays for a
                 Dict.
         """
         return np.asarray(batch) if self.is_image else _vectors(self.observation_space, batch)
+
+    def of_steps(self, before: NDArray[Any], after: NDArray[Any]) -> NDArray[Any]:
+        """What is kept of the observations of n steps, shape (n, *observation_shape).
+
+        Args:
+            before: from `observations`, what the agent acted on.
+            after: from `observations`, what came of it: where the episode ended, its last
+                observation, not the first of the next.
+        """
+        return np.concatenate([before, after], -1) if self.both_ends else before
 
     def actions(self, batch: Any) -> NDArray[Any]:
         """Actions as they are kept, shape (n, *action_shape)."""
@@ -77,7 +101,7 @@ class Encoding:
             actions: shape (n, *action_shape).
 
         Returns:
-            Observations, shape (n, features) or of images (n, channels, height, width) from 0 to 1,
+            Observations, shape (n, *observation_shape), images (n, channels, height, width) in 0-1,
             and actions, shape (n, action_features), both float32.
         """
         seen = torch.from_numpy(np.ascontiguousarray(observations)).float()

@@ -37,6 +37,9 @@ class FitConfig:
     """Probability with which a rater is believed to answer at random."""
     l2: float = 1e-4
     """Weight of half the sum of squared parameters, at the start."""
+    anew: bool = False
+    """Fit new networks each time, not on from the last fit: networks that know their old answers
+    by heart lose nothing by not learning the new ones (Ash and Adams 2020)."""
     overfit: tuple[float, float] = (1.1, 1.5)
     """The l2 penalty falls while held-out loss / training loss is below this band, and rises above;
     Christiano et al. (2017), section 2.2.3."""
@@ -132,6 +135,7 @@ def fit_ensemble(
         comparisons.preference,
         comparisons.weights,
     )
+    ensemble.cover(data.observations)
     return _Fit(ensemble, data, config, generator).run()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -28,12 +28,16 @@ PROBES = 200
 """Segments on which a learned reward is compared with the gold one."""
 
 Metrics = dict[str, float]
+Judges = Literal["steps", "change"]
 
 
 @dataclass(frozen=True)
 class RewardLearnerConfig:
     """How a reward is learned from comparisons."""
 
+    judges: Judges = "steps"
+    """What the reward network looks at: each step as it is done (steps), or how things stand after
+    it against before (change), where a rater judges what comes of the acts, not the acts."""
     segment_length: int = 12
     """Steps of each of the two clips that are compared."""
     selection: str = "disagreement"
@@ -45,6 +49,8 @@ class RewardLearnerConfig:
     """Networks in the ensemble."""
     hidden: tuple[int, ...] = HIDDEN
     """Widths of their hidden layers."""
+    bins: int = 0
+    """Soft bins as which each observed number is shown to them; 0 for plain numbers."""
     memory: int = 50_000
     """Transitions from which clips are drawn, the latest."""
     fit: FitConfig = field(default_factory=FitConfig)
@@ -54,6 +60,10 @@ class RewardLearnerConfig:
         for name in ("segment_length", "candidates", "members", "memory"):
             if getattr(self, name) < 1:
                 raise InvalidArgument(name, getattr(self, name), "not a count", "Give 1 or more")
+        if self.judges not in get_args(Judges):
+            raise InvalidArgument(
+                "judges", self.judges, "no such thing", f"Choose {' or '.join(get_args(Judges))}"
+            )
         Selection(self.selection)
 
 
@@ -106,7 +116,9 @@ class RewardLearner:
         self.scale = math.nan
         self.replay = SegmentReplay(encoding, num_envs, self.config.memory)
         members = self.config.members
-        self.ensemble = RewardEnsemble(encoding, members, self.config.hidden, seed=seed)
+        self.ensemble = RewardEnsemble(
+            encoding, members, self.config.hidden, self.config.bins, seed=seed
+        )
         self.comparisons = Comparisons(encoding, members, seed=seed)
         self.asked = 0
         self.fits = 0
@@ -162,6 +174,8 @@ class RewardLearner:
         """
         if not len(self.comparisons):
             return {}
+        if self.config.fit.anew and self.fits:
+            self.ensemble.begin_anew(self.seed + self.fits)
         report = fit_ensemble(
             self.ensemble, self.comparisons, self.config.fit, generator=self._generator
         )

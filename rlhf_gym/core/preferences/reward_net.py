@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint
+from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint, InvalidData
 from rlhf_gym.core.preferences.encoding import Encoding
 
 HIDDEN = (64, 64)
@@ -93,22 +93,32 @@ class StackedEyes(nn.Module):
 class RewardEnsemble(nn.Module):
     """Reward networks that differ in their beginnings and in the answers they saw.
 
-    Each is an MLP over observation and action, for pixels behind convolutions. Parameters are
+    Each is an MLP over observation and action, for pixels behind convolutions. Where the encoding
+    keeps both ends of a step it is a potential instead, and a step's reward is how much it raised
+    that: phi(after) - phi(before). A clip is then judged by its two ends, and going round in
+    circles earns nothing (Ng et al. 1999; the second term of Fu et al. 2018, AIRL). Parameters are
     stacked along a first axis, the member, and all members are evaluated in one batched
     computation.
+
+    With `bins`, each observed number is shown as so many Gaussian bumps side by side over the range
+    it has in the data (`cover`). From few labels a network then learns number by number how much
+    is good, and says little where nobody was asked: beyond the range all bumps vanish, whereas a
+    network of plain numbers goes on rising, and an agent follows it there.
 
     What an agent is paid is the mean of the members, each shifted and scaled to mean 0 and standard
     deviation 1 on the transitions `normalise` was given (Christiano et al. 2017, section 2.2.1).
     Comparisons of segments of equal length say nothing of the shift; in tasks whose episodes end
-    early, remember that a mean of 0 is a choice.
+    early, remember that a mean of 0 is a choice. A potential is not shifted: no change is worth 0.
 
     Args:
         encoding: of the environment's spaces.
         members: how many networks; disagreement needs two or more.
         hidden: widths of their hidden layers.
+        bins: soft bins of each number; 0 shows plain numbers. Images are never binned.
         seed: of their beginnings.
 
     Attributes:
+        low, high: range of each number of an observation, shape (features,).
         mean: of each member's rewards, shape (members,).
         std: of each member's rewards, shape (members,).
         l2: each member's weight of the l2 penalty, which `fit` moves; 0 before, shape (members,).
@@ -117,6 +127,8 @@ class RewardEnsemble(nn.Module):
         InvalidArgument: no members, no width, or images too small for the convolutions.
     """
 
+    low: Tensor
+    high: Tensor
     mean: Tensor
     std: Tensor
     l2: Tensor
@@ -126,6 +138,7 @@ class RewardEnsemble(nn.Module):
         encoding: Encoding,
         members: int = 3,
         hidden: Sequence[int] = HIDDEN,
+        bins: int = 0,
         *,
         seed: int = 0,
     ) -> None:
@@ -137,9 +150,12 @@ class RewardEnsemble(nn.Module):
         self.encoding = encoding
         self.members = members
         self.hidden = tuple(hidden)
+        if bins < 0 or bins == 1:
+            raise InvalidArgument("bins", bins, "not so many bins", "Give 2 or more, or 0 for none")
+        self.bins = 0 if encoding.is_image else bins
         generator = torch.Generator().manual_seed(seed)
         self.eyes: StackedEyes | None = None
-        seen = encoding.observation_features
+        seen = encoding.observation_features * max(1, self.bins)
         if encoding.is_image:
             if sorted(encoding.observation_shape)[-2] < StackedEyes.SMALLEST:
                 raise InvalidArgument(
@@ -150,11 +166,14 @@ class RewardEnsemble(nn.Module):
                 )
             self.eyes = StackedEyes(members, encoding.channels, generator)
             seen = StackedEyes.FEATURES
-        widths = [seen + encoding.action_features, *hidden, 1]
+        self.judges_change = encoding.both_ends
+        widths = [seen + (0 if self.judges_change else encoding.action_features), *hidden, 1]
         self.layers = nn.ModuleList(
             StackedLinear(members, inputs, outputs, generator)
             for inputs, outputs in pairwise(widths)
         )
+        self.register_buffer("low", torch.zeros(encoding.observation_features))
+        self.register_buffer("high", torch.ones(encoding.observation_features))
         self.register_buffer("mean", torch.zeros(members))
         self.register_buffer("std", torch.ones(members))
         self.register_buffer("l2", torch.zeros(members))
@@ -166,15 +185,32 @@ class RewardEnsemble(nn.Module):
             observations: from `Encoding.tensors`, shape (n, ...).
             actions: from `Encoding.tensors`, shape (n, features).
         """
+        if self.judges_change:
+            before, after = observations.chunk(2, -1)
+            return self._evaluate(self._shown(after)) - self._evaluate(self._shown(before))
         if self.eyes is None:
-            inputs = torch.cat([observations, actions], -1).expand(self.members, -1, -1)
+            inputs = torch.cat([self._shown(observations), actions], -1)
         else:
             shown = actions.expand(self.members, -1, -1)
             inputs = torch.cat([self.eyes(observations), shown], -1)
+        return self._evaluate(inputs)
+
+    def _shown(self, observations: Tensor) -> Tensor:
+        """Numbers as soft bins, shape (n, features) to (n, features * bins)."""
+        if not self.bins:
+            return observations
+        # Centres at 0 ... bins - 1, each bump as wide as the way to the next.
+        place = (observations - self.low) / (self.high - self.low) * (self.bins - 1)
+        distance = place[..., None] - torch.arange(self.bins)
+        return torch.exp(-0.5 * distance.square()).flatten(-2)
+
+    def _evaluate(self, inputs: Tensor) -> Tensor:
+        """The members' MLPs, shape (n, width) or (members, n, width) to (members, n)."""
+        inputs = inputs.expand(self.members, -1, -1)
         for layer in self.layers[:-1]:
             inputs = functional.leaky_relu(layer(inputs))
-        rewards: Tensor = self.layers[-1](inputs)
-        return rewards.squeeze(-1)
+        outputs: Tensor = self.layers[-1](inputs)
+        return outputs.squeeze(-1)
 
     def returns(self, observations: NDArray[Any], actions: NDArray[Any]) -> Tensor:
         """Sums of the members' rewards over segments, with gradients, shape (members, n).
@@ -184,6 +220,12 @@ class RewardEnsemble(nn.Module):
             actions: of the same, shape (n, k, ...).
         """
         count, steps = actions.shape[:2]
+        if self.judges_change:  # the potentials in between cancel out
+            half = self.encoding.observation_features
+            ends = np.stack([observations[:, 0, :half], observations[:, -1, half:]])
+            shown = self._shown(torch.from_numpy(ends.reshape(2 * count, half)))
+            first, last = self._evaluate(shown).chunk(2, -1)
+            return last - first
         rewards = self(
             *self.encoding.tensors(
                 observations.reshape(count * steps, *self.encoding.observation_shape),
@@ -203,7 +245,17 @@ class RewardEnsemble(nn.Module):
 
         Returns:
             Shape (members, n).
+
+        Raises:
+            InvalidData: steps as another encoding keeps them.
         """
+        if observations.shape[1:] != self.encoding.observation_shape:
+            raise InvalidData(
+                "observations",
+                observations.shape,
+                f"not of shape (n, {', '.join(map(str, self.encoding.observation_shape))})",
+                "Keep steps with the ensemble's own encoding",
+            )
         step = CHUNK // 32 if self.encoding.is_image else CHUNK
         chunks = [
             self(*self.encoding.tensors(observations[i : i + step], actions[i : i + step]))
@@ -222,6 +274,20 @@ class RewardEnsemble(nn.Module):
         paid: NDArray[np.float64] = normalised.mean(0).double().numpy()
         return paid
 
+    @torch.no_grad()
+    def cover(self, observations: NDArray[Any]) -> None:
+        """Lay the soft bins over the range of some observations.
+
+        Args:
+            observations: as `Encoding` keeps them, shape (..., *observation_shape).
+        """
+        if not self.bins:
+            return
+        numbers = torch.from_numpy(observations).reshape(-1, self.encoding.observation_features)
+        self.low.copy_(numbers.amin(0))
+        # A number that never changes needs some width.
+        self.high.copy_(torch.maximum(numbers.amax(0), self.low + 1e-3))
+
     def normalise(self, observations: NDArray[Any], actions: NDArray[Any]) -> None:
         """Make mean 0 and deviation 1 of each member's rewards for these transitions.
 
@@ -230,16 +296,22 @@ class RewardEnsemble(nn.Module):
             actions: of the same, shape (n, ...).
         """
         rewards = self.judge(observations, actions)
-        self.mean.copy_(rewards.mean(1))
+        self.mean.copy_(torch.zeros_like(self.mean) if self.judges_change else rewards.mean(1))
         # A member that gives one reward for all is left at its scale, not blown up.
         std = rewards.std(1, correction=0)
         self.std.copy_(torch.where(std > 1e-6, std, 1.0))
+
+    @torch.no_grad()
+    def begin_anew(self, seed: int) -> None:
+        """Forget everything: parameters of other beginnings, no shift, no scale, no penalty."""
+        fresh = RewardEnsemble(self.encoding, self.members, self.hidden, self.bins, seed=seed)
+        self.load_state_dict(fresh.state_dict())
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write it to one safetensors file."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        shape = json.dumps({"members": self.members, "hidden": self.hidden})
+        shape = json.dumps({"members": self.members, "hidden": self.hidden, "bins": self.bins})
         save_file(self.state_dict(), path, metadata={"ensemble": shape})
         return path
 
@@ -254,7 +326,7 @@ class RewardEnsemble(nn.Module):
             with safe_open(path, "pt") as file:
                 shape = json.loads((file.metadata() or {})["ensemble"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            ensemble = cls(encoding, shape["members"], shape["hidden"])
+            ensemble = cls(encoding, shape["members"], shape["hidden"], shape["bins"])
             ensemble.load_state_dict(tensors)
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise InvalidCheckpoint(

@@ -93,7 +93,7 @@ class SegmentReplay:
         """Keep one step of every row: `add_encoded` of raw observations and actions.
 
         Args:
-            observations: a batch of the observation space.
+            observations: a batch of the observation space, of an encoding without both ends.
             actions: a batch of the action space.
             gold: see there.
             ended: see there.

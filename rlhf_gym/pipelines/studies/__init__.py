@@ -28,6 +28,14 @@ STUDIES = Registry(
             "rlhf_gym.pipelines.studies.agents:run",
             "every agent, ours and stock ones, on Exact-v0 and Sentiment-v0",
         ),
+        "kl": (
+            "rlhf_gym.pipelines.studies.kl:run",
+            "KL estimators and placements: bias, variance, gradients, what PPO makes of them",
+        ),
+        "overoptimisation": (
+            "rlhf_gym.pipelines.studies.overoptimisation:run",
+            "proxies pressed too hard: gold over sqrt(KL), best of n and PPO, fitted",
+        ),
         "reviews": (
             "rlhf_gym.pipelines.studies.reviews:run",
             "sentiment on real film reviews, judged by a classifier of other data",
@@ -35,6 +43,10 @@ STUDIES = Registry(
         "stories": (
             "rlhf_gym.pipelines.studies.stories:run",
             "a real pretrained story model, with a Python reward and with a reward model",
+        ),
+        "preferences": (
+            "rlhf_gym.pipelines.studies.preference_learning:run",
+            "the toy tasks taught by comparisons: automated, 200, 700, mixture, gold",
         ),
         "mujoco": (
             "rlhf_gym.pipelines.studies.mujoco:run",
@@ -72,6 +84,12 @@ class StudyConfig:
     """Folder of the real data sets; by default the environment variable RLHF_GYM_DATA."""
     agents: tuple[str, ...] = ()
     """For the study of agents: which of them, all by default."""
+    tasks: tuple[str, ...] = ()
+    """For the study of preferences: pizza, navigation, recommender, tutor, go; all by default."""
+    teachers: bool = False
+    """For the study of preferences: Pizza taught by each of the six teachers instead."""
+    strips: bool = False
+    """For the study of preferences: draw each task before and after, from agents it has kept."""
     output: Path = Path("runs/studies")
     """Where models and results go; stages that are already there are not run again."""
 

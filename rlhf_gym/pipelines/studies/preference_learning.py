@@ -1,0 +1,170 @@
+"""The toy tasks taught by comparisons: what is measured, what is meant, and what can be learned.
+
+rlhf-gym study preferences --seeds 5 --tasks pizza navigation
+rlhf-gym study preferences --teachers
+rlhf-gym study preferences --strips
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.pipelines.studies.kept import kept
+from rlhf_gym.pipelines.studies.preference_learning_cells import (
+    GOLD,
+    PAYS,
+    STUDIED,
+    TEACHERS,
+    Pay,
+    Task,
+    cell,
+    teaching,
+)
+from rlhf_gym.pipelines.studies.preference_learning_picture import draw_returns
+from rlhf_gym.pipelines.studies.preference_learning_strips import draw_strip
+from rlhf_gym.pipelines.studies.results import StudyReport, over_seeds
+
+if TYPE_CHECKING:
+    from rlhf_gym.pipelines.studies import StudyConfig
+
+Cells = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
+"""Results by task and by what pays, one per seed."""
+
+COLUMNS = (
+    "task",
+    "paid by",
+    "seeds",
+    "gold return",
+    "of gold's own",
+    "automated return",
+    "held-out accuracy",
+    "seconds",
+)
+SHOWN = Pay("700 comparisons", labels=700)
+"""Whose agent of seed 0 the strips show."""
+
+
+def run(config: StudyConfig) -> None:
+    """Train what is not there yet, and print the table; stopped early, of what is finished."""
+    import rlhf_gym  # noqa: F401  registers the tasks
+
+    folder = config.output / "preferences"
+    names = chosen_tasks(config.tasks)
+    if config.strips:
+        for name in names:
+            draw_strip(STUDIED[name], _agent_path(folder, name), folder / f"{name}.png")
+        return
+    pays = TEACHERS if config.teachers else PAYS
+    if config.teachers:
+        names = ["pizza"]
+    cells: dict[str, dict[str, list[Any]]] = {
+        name: {pay.name: [] for pay in pays} for name in names
+    }
+    try:
+        for name in names:
+            # Seed by seed, so that an unfinished study has whole ones.
+            for seed in range(config.seeds):
+                for pay in pays:
+                    cells[name][pay.name].append(_kept_cell(folder, name, pay, seed))
+    finally:
+        found = _finished(cells)
+        if found:
+            target = folder / "teachers" if config.teachers else folder
+            target.mkdir(parents=True, exist_ok=True)
+            report(found).publish(target)
+            draw_returns(found, target / "returns.png")
+
+
+def chosen_tasks(names: Iterable[str]) -> list[str]:
+    """The tasks to study, all without names.
+
+    Raises:
+        InvalidArgument: no such task.
+    """
+    for name in names:
+        if name not in STUDIED:
+            raise InvalidArgument(
+                "tasks", name, "not in this study", f"Choose among {', '.join(STUDIED)}"
+            )
+    return list(names) or list(STUDIED)
+
+
+def report(cells: Cells) -> StudyReport:
+    """The table, and for games who beats whom."""
+    table = StudyReport("Toy tasks taught by comparisons", COLUMNS)
+    for name, by_pay in cells.items():
+        ceiling = [one["gold"] for one in by_pay.get(GOLD.name, ())]
+        for pay, ones in by_pay.items():
+            gold = over_seeds([one["gold"] for one in ones])
+            table.add(
+                name,
+                pay,
+                len(ones),
+                gold,
+                f"{gold.mean / (sum(ceiling) / len(ceiling)):.2f}" if ceiling else "",
+                over_seeds([one["automated"] for one in ones]),
+                _mean_of(ones, "held_out_accuracy"),
+                _mean_of(ones, "seconds", ".0f"),
+            )
+            table.notes += _wins(name, pay, ones)
+    table.raw = {"cells": cells}
+    return table
+
+
+def _wins(name: str, pay: str, ones: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence on the games won against each opponent, before and after; none without games."""
+    told = []
+    for opponent in ones[0]["wins"]:
+        before, after = (
+            over_seeds([one[field][opponent] for one in ones]) for field in ("wins_before", "wins")
+        )
+        told.append(f"{opponent} {before.mean:.2f} -> {after}")
+    return [f"{name}, {pay}: games won against {'; '.join(told)}.\n"] if told else []
+
+
+def _mean_of(ones: Sequence[Mapping[str, Any]], field: str, form: str = ".2f") -> str:
+    values = [one[field] for one in ones if one.get(field) is not None]
+    return format(sum(values) / len(values), form) if values else ""
+
+
+def _finished(cells: Cells) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
+    """What has at least one seed."""
+    found = {
+        name: {pay: list(ones) for pay, ones in by_pay.items() if ones}
+        for name, by_pay in cells.items()
+    }
+    return {name: by_pay for name, by_pay in found.items() if by_pay}
+
+
+def _kept_cell(folder: Path, name: str, pay: Pay, seed: int) -> dict[str, Any]:
+    if pay.labels and pay.teacher == "oracle" and not pay.automated_weight:
+        pay = Pay(f"{pay.labels} comparisons", labels=pay.labels)  # one cell in both tables
+    task = STUDIED[name]
+    place = folder / "cells" / name / f"{pay.name.replace(' ', '-')}-{seed}.json"
+    is_shown = pay == SHOWN and seed == 0
+    kept_agent = _agent_path(folder, name) if is_shown else None
+    settings = _settings(task, pay, seed)
+    return kept(place, settings, lambda: cell(task, pay, seed, kept_agent))
+
+
+def _settings(task: Task, pay: Pay, seed: int) -> dict[str, Any]:
+    """All that a cell depends on."""
+    from rlhf_gym.pipelines.control_settings import TASKS
+
+    taught = asdict(teaching(task, pay)) if pay.labels else {}
+    agent = dict(TASKS[task.env].agents.get(task.agent, {}))
+    return {
+        "task": asdict(task),
+        "pay": asdict(pay),
+        "seed": seed,
+        "taught": taught,
+        "agent": agent,
+    }
+
+
+def _agent_path(folder: Path, name: str) -> Path:
+    return folder / "agents" / f"{name}.zip"
