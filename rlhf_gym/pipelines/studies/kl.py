@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 DISTANCES = (0.1, 0.3, 1.0, 3.0, 10.0)
 """KL of whole responses in nats; the optimum at a coefficient of 0.1 is at 11.1."""
-STOPS = (2_000, 6_000, 20_000)
+STOPS = (2_000, 8_000)
 """Tokens after which PPO on Sentiment-v0 pauses and is judged."""
 FIRST_SEED = 10
 """Seeds from here on are reported; settings were tried out on others."""

@@ -18,7 +18,7 @@ from rlhf_gym.pipelines.studies.kl_exact import ESTIMATORS
 from rlhf_gym.rewards.kl_estimators import kl_exact
 
 ENV_ID = "rlhf_gym/Sentiment-v0"
-SAMPLES = 2048
+SAMPLES = 1024
 """Responses that each policy is judged by."""
 CHUNK = 128
 """Responses whose distributions are held at once."""

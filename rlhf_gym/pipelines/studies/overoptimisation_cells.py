@@ -106,7 +106,8 @@ def write_pairs(folder: Path, seed: int, count: int, opening_seed: int) -> None:
     if (folder / "pairs.jsonl").is_file():
         return
     openings = int(1.1 * count)  # some pairs tie: neither answer says an opinion, for example
-    env = _environment(gold_sentiment, 256, prompts=grammar.prompts(openings, opening_seed))
+    rows = min(256, 2 * openings)
+    env = _environment(gold_sentiment, rows, prompts=grammar.prompts(openings, opening_seed))
     task = text_task(env)
     assert task.reference is not None
     prompts = np.repeat(draw_prompts(task, openings, seed), 2)

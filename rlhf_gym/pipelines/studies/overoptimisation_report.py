@@ -52,20 +52,24 @@ class Curve(NamedTuple):
     gold: Floats
     proxy: Floats
 
-    def points(self, seeds: Sequence[int] | None = None, prompts: Any = slice(None)) -> Points:
-        """d and gain of some seeds (all by default), one of them possibly many times."""
-        rows = np.arange(len(self.d)) if seeds is None else np.asarray(seeds)
+    def points(self) -> Points:
+        """What is fitted: of best-of-n the mean over seeds and prompts, of PPO every update."""
         if self.form == "bon":
-            return self.d[0], self.gold[rows][:, prompts].mean((0, 1))
-        d, gold = self.d[rows].ravel(), self.gold[rows].ravel()
-        return d[d >= LEAST_D], gold[d >= LEAST_D]
+            return self.d[0], self.gold.mean((0, 1))
+        return _off_the_reference(self.d.ravel(), self.gold.ravel())
 
     def resample(self, rng: np.random.Generator) -> Points:
-        """Points of seeds, and of prompts where there are any, drawn with replacement."""
+        """The same of seeds drawn with replacement, and in each of prompts or updates likewise."""
         seeds = rng.integers(len(self.d), size=len(self.d))
-        if self.form == "rl":
-            return self.points(seeds)
-        return self.points(seeds, rng.integers(self.gold.shape[1], size=self.gold.shape[1]))
+        within = rng.integers(self.gold.shape[1], size=(len(seeds), self.gold.shape[1]))
+        gold = self.gold[seeds[:, None], within]
+        if self.form == "bon":
+            return self.d[0], gold.mean((0, 1))
+        return _off_the_reference(self.d[seeds[:, None], within].ravel(), gold.ravel())
+
+
+def _off_the_reference(d: Floats, gold: Floats) -> Points:
+    return d[d >= LEAST_D], gold[d >= LEAST_D]
 
 
 def bon_curves(cells: Curves, unit: Unit) -> dict[str, Curve]:
@@ -126,10 +130,11 @@ def fit_report(bon: Mapping[str, Curve], rl: Mapping[str, Curve]) -> StudyReport
             report.raw[f"{by}: {name}"] = fit
     seeds = len(next(iter(rl.values())).d)
     report.notes.append(
-        f"{seeds} seeds, each with its own pairs, reward models and run; 95 % bootstrap intervals "
-        "over seeds (of best of n, over prompts too). Best of n: gain = d (alpha - beta d); PPO: "
-        "gain = d (alpha - beta log d). Turns: share of the resamples whose peak lies within what "
-        f"was measured. An ensemble has {MEMBERS} reward models of the same pairs."
+        f"{seeds} seed(s), each with its own pairs, reward models and run; 95 % bootstrap "
+        "intervals over seeds and, in each, over prompts (best of n) or updates (PPO). Best of n: "
+        "gain = d (alpha - beta d); PPO: gain = d (alpha - beta log d). Turns: share of the "
+        "resamples whose peak lies within what was measured. An ensemble has "
+        f"{MEMBERS} reward models of the same pairs."
     )
     return report
 
