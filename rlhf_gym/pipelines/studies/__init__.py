@@ -44,6 +44,10 @@ STUDIES = Registry(
             "rlhf_gym.pipelines.studies.stories:run",
             "a real pretrained story model, with a Python reward and with a reward model",
         ),
+        "preferences": (
+            "rlhf_gym.pipelines.studies.preference_learning:run",
+            "the toy tasks taught by comparisons: automated, 200, 700, mixture, gold",
+        ),
         "mujoco": (
             "rlhf_gym.pipelines.studies.mujoco:run",
             "a MuJoCo task taught by comparisons: true return over the number of labels",
@@ -80,6 +84,12 @@ class StudyConfig:
     """Folder of the real data sets; by default the environment variable RLHF_GYM_DATA."""
     agents: tuple[str, ...] = ()
     """For the study of agents: which of them, all by default."""
+    tasks: tuple[str, ...] = ()
+    """For the study of preferences: pizza, navigation, recommender, tutor, go; all by default."""
+    teachers: bool = False
+    """For the study of preferences: Pizza taught by each of the six teachers instead."""
+    strips: bool = False
+    """For the study of preferences: draw each task before and after, from agents it has kept."""
     output: Path = Path("runs/studies")
     """Where models and results go; stages that are already there are not run again."""
 
