@@ -7,8 +7,9 @@ import random
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from email.message import Message
 from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
@@ -102,6 +103,7 @@ class Endpoint:
         retries: tries after a failure that may pass (no connection, no time, 429, 5xx).
         parallel: requests at a time.
         max_tokens: of a reply.
+        temperature: 0 for the most probable reply, higher to sample one.
 
     Raises:
         InvalidArgument: no http address, or a key that would travel unprotected.
@@ -117,6 +119,7 @@ class Endpoint:
         retries: int = 4,
         parallel: int = 4,
         max_tokens: int = 16,
+        temperature: float = 0.0,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -136,6 +139,7 @@ class Endpoint:
         self._retries = retries
         self._parallel = parallel
         self._max_tokens = max_tokens
+        self._temperature = temperature
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def reply(self, requests: Sequence[str]) -> list[str]:
@@ -152,7 +156,7 @@ class Endpoint:
             "model": self.name,
             "messages": [{"role": "user", "content": request}],
             "max_tokens": self._max_tokens,
-            "temperature": 0.0,
+            "temperature": self._temperature,
             "stream": False,
         }
         answer = self._post(json.dumps(body).encode())
@@ -197,7 +201,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """None: the redirection is an error."""
 
 
-def _asked_pause(headers: Mapping[str, str], default: float) -> float:
+def _asked_pause(headers: Message, default: float) -> float:
     """Seconds that the server asks for, if it does so plainly and not too long."""
     asked = headers.get("Retry-After", "")
     return min(float(asked), LONGEST_PAUSE) if asked.isdecimal() else default

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from rlhf_gym.core.ai_models import ModelUnavailable
 from rlhf_gym.core.errors import RLHFGymError, StoreUnavailable
 from rlhf_gym.core.feedback import Query, Question, TextSegment
 from rlhf_gym.core.store import FeedbackStore
@@ -16,10 +16,6 @@ from rlhf_gym.core.store import FeedbackStore
 ATTEMPTS = 4
 """Times as many answers as are wanted are asked for, before a prompt is given up: a model may give
 the same one again."""
-
-
-class WriterUnavailable(RLHFGymError):
-    """A writer that does not answer now; it may later."""
 
 
 class Writer(Protocol):
@@ -40,7 +36,7 @@ class Writer(Protocol):
             seed: of the sampling.
 
         Raises:
-            WriterUnavailable: it does not answer now.
+            ModelUnavailable: it does not answer now.
             RLHFGymError: it cannot answer this prompt.
         """
 
@@ -120,7 +116,7 @@ class Feed:
         self.problem, again = None, None
         try:
             self._add(number, prompt)
-        except (WriterUnavailable, StoreUnavailable) as error:
+        except (ModelUnavailable, StoreUnavailable) as error:
             self.problem, again = str(error), (number, prompt)
             self._stopped.wait(self._pause)
         except RLHFGymError as error:
@@ -150,5 +146,5 @@ class Feed:
         self._store.add(
             [Query(segments, self._question)],
             overlap=self._overlap,
-            provenance={**self._writer.provenance, "created": time.time()},
+            provenance=self._writer.provenance,
         )

@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.ai_models import Endpoint
 from rlhf_gym.core.sampler import complete
 from rlhf_gym.core.supervised.language_model import load_for_training
 from rlhf_gym.core.tokenizers import encode_beginnings
 from rlhf_gym.core.tokens import TokenRules
-from rlhf_gym.pipelines.labelling.feed import WriterUnavailable
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 """The environment variable that holds an endpoint's key, if it wants one."""
@@ -77,54 +76,36 @@ class EndpointWriter:
         model: the model's name there.
         max_tokens: longest answer.
         temperature: of the sampling.
-        timeout: seconds to wait for an answer.
 
     Raises:
-        InvalidArgument: no address of a server.
+        InvalidArgument: no address of a server, or a key that would travel unprotected.
     """
 
     def __init__(
-        self,
-        url: str,
-        model: str,
-        *,
-        max_tokens: int = 64,
-        temperature: float = 1.0,
-        timeout: float = 60.0,
+        self, url: str, model: str, *, max_tokens: int = 64, temperature: float = 1.0
     ) -> None:
-        import httpx
-
-        if not url.startswith(("http://", "https://")):
-            raise InvalidArgument(
-                "endpoint", url, "no address of a server", "Give such as http://127.0.0.1:8000/v1"
-            )
-        key = os.environ.get(KEY_VARIABLE)
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(headers=headers, timeout=timeout)
-        self._url = f"{url.rstrip('/')}/chat/completions"
-        self._settings = {"model": model, "max_tokens": max_tokens, "temperature": temperature}
-        self.provenance: Mapping[str, Any] = {"endpoint": url, **self._settings}
+        self._endpoint = Endpoint(
+            url,
+            model,
+            key=os.environ.get(KEY_VARIABLE),
+            # The feed tries again, and tells raters why they wait.
+            retries=0,
+            max_tokens=max_tokens,
+            temperature=temperature,
+        )
+        self.provenance: Mapping[str, Any] = {
+            "endpoint": url,
+            "model": model,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+        }
 
     def write(self, prompt: str, count: int, seed: int) -> list[str]:
-        """Answers to a prompt, sampled; one request each, as not every server knows `n`.
+        """Answers to a prompt, sampled; `seed` is of no use, as few servers know one.
 
         Raises:
-            WriterUnavailable: no server, an error of its own, or an answer of another form.
+            ModelUnavailable: no server, an error of its own, or an answer of another form.
         """
-        return [self._ask(prompt, seed * 1000 + number) for number in range(count)]
-
-    def _ask(self, prompt: str, seed: int) -> str:
-        import httpx
-
-        messages = [{"role": "user", "content": prompt}]
-        body = {**self._settings, "messages": messages, "seed": seed}
-        try:
-            response = self._client.post(self._url, json=body)
-            response.raise_for_status()
-            content = response.json()["choices"][0]["message"]["content"]
-        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise WriterUnavailable(f"{self._url} gave no text: {error!r}.") from error
-        if not isinstance(content, str):
-            raise WriterUnavailable(f"{self._url} gave no text but {type(content).__name__}.")
+        replies = self._endpoint.reply([prompt] * count)
         # Half a character cannot be stored, and some servers cut at a byte.
-        return content.encode(errors="replace").decode()
+        return [reply.encode(errors="replace").decode() for reply in replies if reply]
