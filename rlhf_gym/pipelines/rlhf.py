@@ -198,13 +198,15 @@ class RLHFLoop:
         base = self.folder / "base"
         if self.config.reward_base is not None or (base / "config.json").exists():
             return
+        from transformers import PreTrainedModel
+
         task = text_task(make_environment(sampling_environment(self.config.environment)))
-        if task.reference is None:
+        if not isinstance(task.reference, PreTrainedModel):
             raise InvalidArgument(
                 "env",
                 self.config.environment.env,
-                "it has no reference to begin with",
-                "Add --model",
+                "it has no reference that reward models could begin with",
+                "Add --model, or --reward-base",
             )
         save_model(task.reference, task.tokenizer, base)
 

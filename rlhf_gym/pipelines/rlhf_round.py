@@ -28,7 +28,7 @@ from rlhf_gym.core.store import FeedbackStore
 from rlhf_gym.core.store.transfer import export_feedback
 from rlhf_gym.core.supervised.common import write_json
 from rlhf_gym.core.supervised.reward_model import RewardModelConfig, train_reward_model
-from rlhf_gym.pipelines.collect import judged
+from rlhf_gym.pipelines.collect import judged, policy_model
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
 from rlhf_gym.pipelines.evaluate import EvaluateConfig, evaluate
 from rlhf_gym.pipelines.generation import text_task
@@ -127,7 +127,10 @@ class Round:
         config = self.config
         env = make_environment(sampling_environment(config.environment))
         sampled = sample(
-            [text_task(env).reference, *(load_causal_lm(r.policy) for r in self.earlier)],
+            [
+                policy_model(None, text_task(env).reference),
+                *(load_causal_lm(before.policy) for before in self.earlier),
+            ],
             env,
             prompts=config.labels * (config.candidates if self.number > 1 else 2),
             completions=2,

@@ -173,7 +173,7 @@ def judgement_log_probs(scores: Tensor, targets: Targets, noise: Noise = 0.0) ->
     """
     sizes = [len(targets.rankings), len(targets.thumbs), len(targets.rated)]
     of_comparisons, of_thumbs, of_ratings = (
-        noise.split(sizes) if isinstance(noise, Tensor) and noise.ndim else [noise] * 3
+        torch.split(noise, sizes) if isinstance(noise, Tensor) and noise.ndim else [noise] * 3
     )
     parts = []
     if len(targets.rankings):

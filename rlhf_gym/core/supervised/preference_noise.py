@@ -122,9 +122,9 @@ class RaterNoiseCallback(TrainerCallback, ExportableState):
                 f"each of {args.world_size} processes would learn a noise of its own",
                 "Train in one process, or give the share: share=0.1",
             )
-        kept = state.stateful_callbacks.get(type(self).__name__)
-        if kept is not None:
-            self._noise.load_state_dict(kept["attributes"])
+        kept: Any = state.stateful_callbacks  # a dictionary by now, whatever it is declared to be
+        if kept and type(self).__name__ in kept:
+            self._noise.load_state_dict(kept[type(self).__name__]["attributes"])
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

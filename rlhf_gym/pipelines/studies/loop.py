@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROUNDS = 3
 LABELS = 32
 """Pairs labelled in each round."""
-TOKENS = 12_000
+TOKENS = 8_000
 """Response tokens of each policy's training."""
 EPISODES = 512
 
