@@ -19,7 +19,7 @@ from rlhf_gym.pipelines.evaluate import markdown_cell
 from rlhf_gym.pipelines.experiments.cells import CLAIM, SAMPLES, Experiment
 from rlhf_gym.pipelines.experiments.claims import claim
 from rlhf_gym.pipelines.experiments.config import OVERVIEW
-from rlhf_gym.pipelines.experiments.curves import CURVES, Curve, read_curves
+from rlhf_gym.pipelines.experiments.curves import CURVES, Curve, Curves, scheme_curves
 from rlhf_gym.pipelines.experiments.events import JUDGED, remove_events
 from rlhf_gym.pipelines.experiments.titles import TITLES, in_order
 
@@ -28,26 +28,25 @@ SIDE_BY_SIDE = 8
 """Prompts in the table of samples."""
 
 
-def write_board(experiment: Experiment) -> None:
+def write_board(experiment: Experiment, curves: Curves | None = None) -> None:
     """Write the runs of the schemes and the overview anew, from the cells that are done.
 
     While another process does so, nothing is written.
+
+    Args:
+        experiment: as it lies on disk.
+        curves: scheme -> quantity -> curve, if they were read already.
     """
     folder = experiment.folder / OVERVIEW
     folder.mkdir(exist_ok=True)
     with claim(folder / CLAIM) as mine:
         if mine:
-            _write_board(experiment)
+            _write_board(experiment, scheme_curves(experiment) if curves is None else curves)
 
 
-def _write_board(experiment: Experiment) -> None:
-    curves = {}
-    for scheme in experiment.schemes:
-        cells = [cell for cell in experiment.cells if cell.scheme == scheme]
-        found = read_curves(cells)
-        if found:
-            curves[scheme.name] = found
-            _write_scheme(experiment.folder / scheme.name, found)
+def _write_board(experiment: Experiment, curves: Curves) -> None:
+    for name, found in curves.items():
+        _write_scheme(experiment.folder / name, found)
     metrics = in_order({name for cell in experiment.cells for name in cell.metrics})
     shown = [name for name in CURVES if any(name in found for found in curves.values())]
     folder = experiment.folder / OVERVIEW

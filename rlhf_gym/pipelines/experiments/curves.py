@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf_gym.pipelines.curves import Points, read_scalars
-from rlhf_gym.pipelines.experiments.cells import Cell
+from rlhf_gym.pipelines.experiments.cells import Cell, Experiment
 
 Floats = NDArray[np.float64]
 
@@ -43,6 +43,19 @@ class Curve(NamedTuple):
     mean: Floats
     low: Floats
     high: Floats
+
+
+Curves = Mapping[str, Mapping[str, Curve]]
+"""Scheme -> quantity -> curve."""
+
+
+def scheme_curves(experiment: Experiment) -> Curves:
+    """The curves of all schemes that have a finished seed."""
+    found = {
+        scheme.name: read_curves([cell for cell in experiment.cells if cell.scheme == scheme])
+        for scheme in experiment.schemes
+    }
+    return {name: curves for name, curves in found.items() if curves}
 
 
 def read_curves(cells: Sequence[Cell]) -> dict[str, Curve]:

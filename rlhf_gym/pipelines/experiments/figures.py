@@ -12,10 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from rlhf_gym.core.calibration import Estimate
-from rlhf_gym.pipelines.experiments.curves import Curve
-
-Curves = Mapping[str, Mapping[str, Curve]]
-"""Scheme -> quantity -> curve."""
+from rlhf_gym.pipelines.experiments.curves import Curves
 
 PER_LINE = 3
 """Panels beside each other."""

@@ -21,8 +21,9 @@ from rlhf_gym.core.calibration import Estimate
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.errors import InvalidData
 from rlhf_gym.core.supervised.common import check_writable
+from rlhf_gym.pipelines.experiments.board import write_board
 from rlhf_gym.pipelines.experiments.cells import Cell, Experiment
-from rlhf_gym.pipelines.experiments.curves import Curve, read_curves
+from rlhf_gym.pipelines.experiments.curves import Curve, Curves, scheme_curves
 from rlhf_gym.pipelines.experiments.figures import draw_curves, draw_frontier, draw_intervals
 from rlhf_gym.pipelines.experiments.judging import HEADLINES
 from rlhf_gym.pipelines.experiments.statistics import (
@@ -94,7 +95,7 @@ class Report:
         return [name for name in SHOWN if name in known]
 
 
-def make_report(experiment: Experiment, curves: Mapping[str, Mapping[str, Curve]]) -> Report:
+def make_report(experiment: Experiment, curves: Curves) -> Report:
     """Compare what is finished.
 
     Args:
@@ -162,6 +163,17 @@ def write_report(report: Report, folder: Path) -> None:
     _write_csv(folder / "pairs.csv", [*Pair._fields], [list(pair) for pair in report.pairs])
 
 
+def write_cells(experiment: Experiment, folder: Path) -> None:
+    """Write cells.csv: every metric of every finished cell, from which all else follows."""
+    done = [cell for cell in experiment.cells if cell.is_done]
+    metrics = in_order({name for cell in done for name in cell.metrics})
+    lines = [
+        [cell.scheme.name, cell.seed, *(cell.metrics.get(name, "") for name in metrics)]
+        for cell in done
+    ]
+    _write_csv(folder / "cells.csv", ["scheme", "seed", *metrics], lines)
+
+
 def markdown(report: Report) -> str:
     """The report as Markdown."""
     lines = [f"# {report.title}", "", *_table_lines(*table(report)), ""]
@@ -212,13 +224,12 @@ def show(config: ReportConfig) -> None:
     folder = config.output or config.folder
     experiment = Experiment.read(config.folder)
     check_writable(folder)
-    curves = {
-        scheme.name: found
-        for scheme in experiment.schemes
-        if (found := read_curves([c for c in experiment.cells if c.scheme == scheme]))
-    }
+    curves = scheme_curves(experiment)
     report = make_report(experiment, curves)
     write_report(report, folder)
+    write_cells(experiment, folder)
+    if config.output is None:
+        write_board(experiment, curves)
     draw_curves(curves, TITLES, folder / "curves.png")
     draw_frontier(curves, folder / "frontier.png")
     estimates = {row.name: row.estimates[report.headline] for row in report.rows}
@@ -229,7 +240,7 @@ def show(config: ReportConfig) -> None:
     console.print(f"{len(certain)} of {len(report.pairs)} pairs differ (Welch's test, Holm)")
     if report.missing:
         console.print(f"missing, {len(report.missing)} runs: {', '.join(report.missing)}")
-    console.print(f"written to {folder}: report.md, report.csv, pairs.csv, pictures", markup=False)
+    console.print(f"written to {folder}: report.md, CSV files, pictures", markup=False)
 
 
 def _screen_table(report: Report) -> Table:
