@@ -77,7 +77,7 @@ class StudyConfig:
     """Reproduce a published figure."""
 
     name: Annotated[str, tyro.conf.Positional]
-    """Which one: exact, agents, reviews, stories or human-preferences."""
+    """Which one; a wrong name lists them."""
     seeds: int = 5
     """Independent repetitions of what is learned."""
     data: Path | None = None
