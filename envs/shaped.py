@@ -84,8 +84,8 @@ class ShapedEnv(gym.Wrapper[Any, Any, Any, Any]):
 class ShapedVecEnv(VecEnvWrapper):
     """`ShapedEnv` for an SB3 VecEnv: the potential is asked about all rows at once.
 
-    Put it around `TaughtVecEnv`, inside `VecMonitor` and `VecNormalize`; not for agents whose replay
-    buffer is relabelled, which are paid anew for old steps, and without it.
+    Put it around `TaughtVecEnv`, inside `VecMonitor` and `VecNormalize`. It is not for agents whose
+    replay buffer is relabelled: old steps would be paid anew without it.
 
     Args:
         venv: the environment.
