@@ -114,7 +114,7 @@ class ShapedVecEnv(VecEnvWrapper):
         observations, rewards, dones, infos = self.venv.step_wait()
         begun = self._values(observations)
         after = np.where(dones, 0.0, begun)
-        for row in np.flatnonzero(dones):
+        for row in np.flatnonzero(dones).tolist():
             if infos[row].get("TimeLimit.truncated", False):
                 last = infos[row]["terminal_observation"]
                 after[row] = _checked(self.potential(_batch_of_one(last)), 1)[0]

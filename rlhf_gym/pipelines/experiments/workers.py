@@ -9,12 +9,13 @@ import threading
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from typing import Final
 
 from rlhf_gym.pipelines.experiments.cells import Experiment
 from rlhf_gym.pipelines.experiments.config import CompareConfig
 from rlhf_gym.pipelines.experiments.running import work
 
-START_METHOD = "spawn"
+START_METHOD: Final = "spawn"
 """A forked process inherits torch's threads in whatever state they are."""
 GRACE = 10.0
 """Seconds that an interrupted worker has to let go."""
