@@ -102,7 +102,7 @@ def test_the_next_query_comes_with_the_acknowledgement(desk, store, pairs):
     desk.end({"session": first["session"]})
 
 
-def test_replacing_and_undoing(desk, store, pairs):
+def test_replacing_and_undoing(desk, store, pairs, texts):
     store.add(pairs(2))
     better, worse = ({"kind": "ranking", "order": order} for order in ([0, 1], [1, 0]))
     desk.answer(said(1, better))
@@ -114,6 +114,13 @@ def test_replacing_and_undoing(desk, store, pairs):
     assert back["query"]["id"] == 1
     assert back["undone"] == {"kind": "ranking", "order": (1, 0), "tie": False}
     assert store.feedback() == []
+    with pytest.raises(InvalidArgument, match="no label of yours"):
+        desk.undo({"rater": "anna"})
+    # What was not said on the page is not undone there: an import, a signal to an agent.
+    store.answer(2, "anna", Ranking((0, 1)))
+    taught = {"supervised_environment": "rlhf_gym/Pizza-v0"}
+    (step,) = store.add([Query(texts("step"), "rating")], provenance=taught)
+    store.answer(step, "anna", Rating(1.0), ticket="signal")
     with pytest.raises(InvalidArgument, match="no label of yours"):
         desk.undo({"rater": "anna"})
     with pytest.raises(InvalidData, match="not an order"):
@@ -180,7 +187,9 @@ def test_standing_by_hand(store, pairs, texts):
     assert found.gold.value == 0.5
     assert found.seconds == 2.0
     assert standing(store, "nobody") == (None, None, None)
-    assert latest_label(store, "anna").query_id == 3
+    assert latest_label(store, "anna") is None  # none of these came with a ticket
+    store.answer(4, "anna", Skip(), ticket="t")
+    assert latest_label(store, "anna").query_id == 4
     (text,) = store.add([Query(texts("a"), "edit")], overlap=2)
     store.answer(text, "anna", Edit("b"))
     store.answer(text, "bob", Edit("c"))

@@ -111,7 +111,8 @@ KINDS = {
         # The ninth has only one place left.
         lambda r: (
             [r.page.locator(f"li[data-number='{n}'] .badge").click() for n in range(9, 1, -1)],
-            r.click("Save this order"),
+            # Enter saves; it does not press the button that was clicked last once more.
+            r.press("Enter"),
         ),
         lambda order: Ranking(tuple(order[::-1])),
     ),

@@ -51,16 +51,27 @@ class Standing(NamedTuple):
     gold: Estimate | None
 
 
-def latest_label(store: FeedbackStore, rater: str) -> GivenLabel | None:
-    """The last label in force of a rater, None if there is none."""
+def latest_label(
+    store: FeedbackStore, rater: str, *, without: str | None = None
+) -> GivenLabel | None:
+    """The last label in force that a rater gave by hand, with a ticket; None if there is none.
+
+    Args:
+        store: where.
+        rater: who.
+        without: leave out queries whose provenance has this entry.
+    """
     with store.connection.reading() as sqlite:
         row = sqlite.execute(
             """
             select l.id, l.query_id, l.kind, l.answer from labels l
-            join raters r on r.id = l.rater_id
-            where r.name = ? and l.retracted is null order by l.id desc limit 1
+            join raters r on r.id = l.rater_id join queries q on q.id = l.query_id
+            left join provenance p on p.id = q.provenance_id
+            where r.name = ?1 and l.retracted is null and l.ticket is not null
+            and (?2 is null or p.id is null or json_type(p.details, '$.' || ?2) is null)
+            order by l.id desc limit 1
             """,
-            (rater,),
+            (rater, without),
         ).fetchone()
     return None if row is None else _given(row)
 

@@ -17,12 +17,12 @@ from rlhf_gym.core.store import FeedbackStore, StoredQuery
 from rlhf_gym.core.store.rater_view import label_on, latest_label, revise, standing
 from rlhf_gym.pipelines.labelling.answers import read_label, read_number, read_text
 from rlhf_gym.pipelines.labelling.feed import Feed
-from rlhf_gym.pipelines.labelling.shown import shown_query, strip
+from rlhf_gym.pipelines.labelling.shown import ENVIRONMENT, shown_query, strip
 
 Json = dict[str, Any]
 
 LONGEST_NAME = 100
-SHOWN_LAST = 16
+SHOWN_LAST = 8
 """Queries kept in memory; one with two clips takes some 10 MB."""
 PROMPT_OVERLAP = 2
 """A prompt that was written without an answer is shown to one more rater, for the answer."""
@@ -144,7 +144,8 @@ class Desk:
             InvalidArgument: there is none.
         """
         rater = _rater(request)
-        last = latest_label(self.view, rater)
+        # Neither what was imported under this name, nor a signal to an agent.
+        last = latest_label(self.view, rater, without=ENVIRONMENT)
         if last is None:
             raise InvalidArgument("undo", rater, "there is no label of yours", "Answer first")
         stored = self.store.retract(last.id, rater)

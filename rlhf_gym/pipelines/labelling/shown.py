@@ -16,6 +16,8 @@ from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.feedback import ControlSegment, Segment, TextSegment
 from rlhf_gym.core.store import StoredQuery
 
+ENVIRONMENT = "supervised_environment"
+"""Under this name the provenance of a step's rating says in which task an agent was taught."""
 LARGEST_SIDE = 16_000
 """Pixels; WebP ends at 16,383."""
 STRIP_PIXELS = 12_000_000

@@ -23,8 +23,8 @@ from rlhf_gym.core.store import FeedbackStore
 from rlhf_gym.core.store.rater_view import revise
 from rlhf_gym.envs.control.base import ControlEnv
 from rlhf_gym.pipelines.labelling.answers import read_number, read_text
-from rlhf_gym.pipelines.labelling.shown import picture
-from rlhf_gym.pipelines.labelling.tamer import ENVIRONMENT, TamerAgent, step_ratings
+from rlhf_gym.pipelines.labelling.shown import ENVIRONMENT, picture
+from rlhf_gym.pipelines.labelling.tamer import TamerAgent, step_ratings
 
 REMEMBERED = 64
 """Steps back that a signal may be about."""

@@ -17,13 +17,12 @@ from rlhf_gym.core.labels import Rating
 from rlhf_gym.core.preferences.encoding import Encoding
 from rlhf_gym.core.preferences.reward_net import RewardEnsemble
 from rlhf_gym.core.store import Feedback, FeedbackStore
+from rlhf_gym.pipelines.labelling.shown import ENVIRONMENT
 
 CANDIDATES = 64
 """Actions to choose between where there are infinitely many."""
 BATCH, STEPS, LEARNING_RATE = 64, 20, 1e-3
 """Of the regression after each signal."""
-ENVIRONMENT = "supervised_environment"
-"""Under this name the provenance of a step's rating says which task it is of."""
 
 
 class TamerAgent:

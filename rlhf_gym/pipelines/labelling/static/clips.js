@@ -1,6 +1,6 @@
 // Clips on one clock: all of them show the same moment, and start again together.
 
-import { el, kbd } from "./dom.js";
+import { el, kbd, released } from "./dom.js";
 
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 const HOLD = 4;  // frames that the end stays, before all clips start again
@@ -72,13 +72,16 @@ export class Player {
 
   controls() {
     this.button = el("button", { type: "button", class: "quiet", "aria-pressed": this.playing,
-      onclick: () => this.toggle() }, this.playing ? "Pause" : "Play", kbd(" "));
+      onclick: released(() => this.toggle()) }, this.playing ? "Pause" : "Play", kbd(" "));
     this.slider = el("input", { type: "range", min: 0, max: this.length - 1, value: 0,
-      "aria-label": "Step", oninput: () => {
+      "aria-label": "Step", onpointerup: (event) => event.currentTarget.blur(), oninput: () => {
         if (this.playing) this.toggle();
         this.frame = Number(this.slider.value);
       } });
-    const speed = el("select", { "aria-label": "Speed", onchange: () => { this.speed = Number(speed.value); } },
+    const speed = el("select", { "aria-label": "Speed", onchange: () => {
+      this.speed = Number(speed.value);
+      speed.blur();
+    } },
       SPEEDS.map((value) => el("option", { value, selected: value === 1 }, `\u00d7${value}`)));
     return el("div", { class: "player" }, this.button, this.slider, speed);
   }

@@ -32,6 +32,14 @@ export function prose(text, className = "") {
   return block;
 }
 
+// For what is pressed with the mouse: keys go back to the page, or Enter would press it again.
+export function released(act) {
+  return (event) => {
+    if (event.detail > 0) event.currentTarget.blur();
+    act(event);
+  };
+}
+
 export function kbd(key) {
   const names = { arrowleft: "\u2190", arrowright: "\u2192", arrowup: "\u2191", arrowdown: "\u2193",
     enter: "Enter", "ctrl+enter": "Ctrl Enter", " ": "Space" };

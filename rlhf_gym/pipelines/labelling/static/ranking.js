@@ -1,6 +1,6 @@
 // Ranking of three or more: by number keys, by dragging, by clicking, by arrow keys.
 
-import { el, kbd } from "./dom.js";
+import { el, kbd, released } from "./dom.js";
 
 export function ranking(query, desk, cards) {
   const count = query.segments.length;
@@ -14,7 +14,7 @@ export function ranking(query, desk, cards) {
   let placed = begun?.placed ?? 0;
 
   const items = made.map((card, number) => {
-    const badge = el("button", { type: "button", class: "badge", onclick: () => toggle(number) });
+    const badge = el("button", { type: "button", class: "badge", onclick: released(() => toggle(number)) });
     const grip = el("span", { class: "grip", "aria-hidden": "true" }, "\u2807");
     const item = el("li", { tabindex: 0, "data-number": number + 1 },
       el("div", { class: "side" }, badge, grip), card);

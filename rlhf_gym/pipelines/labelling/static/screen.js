@@ -1,6 +1,6 @@
 // What is in front of the rater: a view, its buttons and keys, and what the page has to say.
 
-import { el, kbd } from "./dom.js";
+import { el, kbd, released } from "./dom.js";
 
 const SETTLE = 200;  // ms in which nobody can have read a new view: a bouncing key answers nothing
 
@@ -66,7 +66,7 @@ const label = (action) => (typeof action.name === "function" ? action.name() : a
 function button(action) {
   const key = action.keys[0];
   action.button = el("button", { type: "button", class: action.tone ?? "", "aria-label": action.spoken,
-    title: key ? `Key: ${action.keys.join(" or ")}` : null, onclick: () => run(action) },
+    title: key ? `Key: ${action.keys.join(" or ")}` : null, onclick: released(() => run(action)) },
   el("span", { dir: "auto" }, label(action)),
   // A key that is the button's name, or its first word, need not be shown again.
   key && label(action).split(" ")[0] !== key ? kbd(key) : null);
