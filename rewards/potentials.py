@@ -15,6 +15,7 @@ from rlhf_gym.core.errors import InvalidArgument, InvalidReward
 from rlhf_gym.rewards.base import RewardFunction, RewardTerm, as_weighted, check_scores
 from rlhf_gym.rewards.model import RewardModel
 from rlhf_gym.rewards.prefixes import cut
+from rlhf_gym.rewards.wrapping import depends_on_others
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -117,8 +118,7 @@ class RewardPotential(Potential):
 
     def __init__(self, reward: RewardTerm | RewardFunction) -> None:
         self.reward = as_weighted(reward)
-        moving = any(term.state_dict() for _, term in self.reward.parts)
-        if self.reward.batchwise or moving:
+        if depends_on_others(self.reward):
             raise InvalidArgument(
                 "potential",
                 [term.name for _, term in self.reward.parts],

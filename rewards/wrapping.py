@@ -46,6 +46,16 @@ class WrappedReward(RewardTerm):
         self.reward.load_state_dict(state["reward"])
 
 
+def depends_on_others(reward: RewardTerm) -> bool:
+    """Whether what a reward says of a response changes with other responses, or with the past."""
+    return reward.batchwise or _has_leaf(reward.state_dict())
+
+
+def _has_leaf(state: Any) -> bool:
+    """Whether there is anything in a nested state but empty dictionaries."""
+    return any(map(_has_leaf, state.values())) if isinstance(state, Mapping) else True
+
+
 def as_inner(reward: RewardTerm | RewardFunction, holder: str) -> WeightedReward:
     """The sum of terms that another term holds.
 

@@ -9,6 +9,7 @@ from rlhf_gym.rewards import (
     PartialScores,
     PotentialShaping,
     RewardPotential,
+    RunningNormalised,
     Whitened,
     as_weighted,
 )
@@ -162,6 +163,14 @@ def test_a_text_that_was_cut_did_not_stop(write):
     assert cut(episodes, torch.tensor([0, 1]), 2).stopped.tolist() == [False, True]
 
 
+def test_an_opinion_may_be_transformed(task, write):
+    # so far 3, 2, 5, 5, clipped to 2.5
+    episodes = write("good so good <stop>")
+    assert paid("dense(clipped(score, high=2.5))", task, episodes) == [[2.5, -0.5, 0.5, 0]]
+
+
 def test_an_opinion_may_not_depend_on_other_texts():
     with pytest.raises(InvalidArgument, match="changes with other texts"):
         RewardPotential(Whitened(points))
+    with pytest.raises(InvalidArgument, match="changes with other texts"):
+        RewardPotential(RunningNormalised(points))

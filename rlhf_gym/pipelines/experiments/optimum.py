@@ -10,8 +10,10 @@ from torch import Tensor
 from rlhf_gym.envs.exact import ExactVectorEnv
 from rlhf_gym.envs.exact.schemes import optimal_responses, token_rewards
 from rlhf_gym.rewards.base import WeightedReward, as_weighted
+from rlhf_gym.rewards.controllers import FixedKL
 from rlhf_gym.rewards.kl import KLPenalty
 from rlhf_gym.rewards.scheme_terms import scheme_reward, taken_apart
+from rlhf_gym.rewards.wrapping import depends_on_others
 
 
 class Moved(NamedTuple):
@@ -43,9 +45,8 @@ def optimum_of(expression: str, env: ExactVectorEnv) -> Moved | None:
     penalties = [term for _, term in reward.parts if isinstance(term, KLPenalty)]
     terms = WeightedReward([part for part in reward.parts if not isinstance(part[1], KLPenalty)])
     own = penalties[0]
-    moving = terms.batchwise or any(term.state_dict() for _, term in terms.parts)
-    fixed = set(own.controller.state_dict()) == {"coef"} and own.estimator != "k2"
-    if moving or not fixed or "target=" in expression:
+    is_kl = isinstance(own.controller, FixedKL) and own.estimator != "k2"
+    if depends_on_others(terms) or not is_kl:
         return None
     assert env.kl_coef is not None
     best = optimal_responses(env, task.score, env.kl_coef)
