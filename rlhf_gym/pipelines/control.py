@@ -22,9 +22,11 @@ from rlhf_gym.agents.preference_learning import (
 from rlhf_gym.agents.sb3.control import CONTROL_AGENTS, ControlAgent
 from rlhf_gym.core.calibration import Estimate, mean_interval
 from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.preferences import LabelSchedule, RewardLearnerConfig
 from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.envs.taught import TaughtVecEnv
+from rlhf_gym.pipelines.control_settings import TASKS
 from rlhf_gym.pipelines.imitation import ImitationMethod, by_demonstrations
 from rlhf_gym.rewards.learned import AutomatedReward, GoldReward
 
@@ -53,6 +55,10 @@ class TeachingConfig:
     """How they teach: cloning, adversarial or features."""
     preferences: PreferenceConfig = field(default_factory=PreferenceConfig)
     """Settings of learning from comparisons; --labels sets preferences.schedule.total."""
+    task_settings: bool = True
+    """Where settings were found for a task (`control_settings`), use them: for the agent as far as
+    agent_kwargs says nothing else, and in place of preferences.schedule and preferences.learner
+    where these are as they are by default."""
     evaluation_episodes: int = 100
     """Episodes, of the deterministic policy, in which the trained agent is judged."""
 
@@ -61,10 +67,20 @@ class TeachingConfig:
             if getattr(self, name) < 1:
                 raise InvalidArgument(name, getattr(self, name), "not a count", "Give 1 or more")
 
-    def with_labels(self) -> PreferenceConfig:
-        """The settings of learning from comparisons, `labels` in them."""
-        schedule = replace(self.preferences.schedule, total=self.labels)
-        return replace(self.preferences, schedule=schedule)
+    def for_task(self, env_id: str) -> PreferenceConfig:
+        """The settings of learning from comparisons, the task's own and `labels` in them."""
+        schedule, learner = self.preferences.schedule, self.preferences.learner
+        if self.task_settings and env_id in TASKS:
+            found = TASKS[env_id].preferences()
+            schedule = found.schedule if schedule == LabelSchedule() else schedule
+            learner = found.learner if learner == RewardLearnerConfig() else learner
+        schedule = replace(schedule, total=self.labels)
+        return replace(self.preferences, schedule=schedule, learner=learner)
+
+    def for_agent(self, env_id: str, agent: str) -> dict[str, Any]:
+        """The task's own settings of an agent, the same whatever pays it; none without any."""
+        found = TASKS.get(env_id) if self.task_settings else None
+        return dict(found.agents.get(agent, {})) if found else {}
 
 
 @dataclass(frozen=True)
@@ -151,11 +167,16 @@ def train_control(config: TrainConfig) -> ControlResult:
     check_writable(folder)
     env = make_control_environment(config.environment.env, config.environment.num_envs)
     write_json(folder / "config.json", asdict(config))
-    settings = parse_settings(config.agent_kwargs) | {
-        "tensorboard_log": str(folder),
-        "seed": config.seed,
-        "verbose": config.verbose,
-    }
+    found = config.teaching.for_agent(config.environment.env, config.agent)
+    settings = (
+        found
+        | parse_settings(config.agent_kwargs)
+        | {
+            "tensorboard_log": str(folder),
+            "seed": config.seed,
+            "verbose": config.verbose,
+        }
+    )
     learners = {"preferences": _by_comparisons, "demonstrations": by_demonstrations}
     learn = learners.get(source, _by_rule)
     agent, labels = learn(config, kind, env, settings)
@@ -229,7 +250,7 @@ def _by_comparisons(
         env,
         Path(config.output),
         config.teaching.teacher,
-        config.teaching.with_labels(),
+        config.teaching.for_task(config.environment.env),
         seed=config.seed,
         resume=config.resume,
     )

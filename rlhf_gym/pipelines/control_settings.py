@@ -31,12 +31,15 @@ class TaskSettings:
     def preferences(self) -> PreferenceConfig:
         """Learning from comparisons, with 700 labels."""
         return PreferenceConfig(
-            # Clips of what the agent does by now say most about what it does next.
-            schedule=LabelSchedule(rate="uniform", until=0.8),
+            # Clips of what the agent does by now say most about what it does next, and clips of
+            # random acts next to nothing about what a good agent does.
+            schedule=LabelSchedule(initial=0.1, rate="uniform", until=0.7),
             learner=RewardLearnerConfig(
                 judges=self.judges,
                 segment_length=self.segment_length,
                 selection="uniform",
+                members=5,
+                memory=20_000,
                 hidden=(32,),
                 bins=10,
                 # Few labels and small networks: learning anew is cheap, and forgets no answer.

@@ -1,10 +1,15 @@
 from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import tyro
 
+from rlhf_gym.agents.preference_learning import PreferenceConfig
 from rlhf_gym.core.errors import InvalidArgument
-from rlhf_gym.pipelines.control import ControlResult, is_control
+from rlhf_gym.core.preferences import RewardLearnerConfig
+from rlhf_gym.pipelines.control import ControlResult, TeachingConfig, is_control
+from rlhf_gym.pipelines.control_settings import TASKS
 from rlhf_gym.pipelines.train import TrainConfig, train_either
 
 TINY = [
@@ -52,6 +57,34 @@ def test_a_finished_run_is_gone_on_with(tmp_path: Path) -> None:
     longer = run(tmp_path, "--reward", "preferences", "--labels", "9", "--total-timesteps", "300")
     assert longer.timesteps == 300
     assert longer.labels == 9
+
+
+def test_a_task_brings_its_settings_and_yours_win() -> None:
+    pizza = "rlhf_gym/Pizza-v0"
+    found = TeachingConfig(labels=9).for_task(pizza)
+    assert (found.learner.judges, found.learner.segment_length) == ("change", 28)
+    assert found.schedule.total == 9
+    assert TeachingConfig(task_settings=False).for_task(pizza) == PreferenceConfig()
+    mine = PreferenceConfig(learner=RewardLearnerConfig(segment_length=5))
+    assert TeachingConfig(preferences=mine).for_task(pizza).learner == mine.learner
+    assert TeachingConfig().for_agent(pizza, "sb3.ppo")["ent_coef"] == 0.1
+    assert TeachingConfig(task_settings=False).for_agent(pizza, "sb3.ppo") == {}
+    assert TeachingConfig().for_task("CartPole-v1") == PreferenceConfig()
+
+
+def test_settings_are_for_registered_tasks_whose_episodes_are_long_enough() -> None:
+    for env_id, found in TASKS.items():
+        env = gym.make(env_id)
+        env.reset(seed=0)
+        env.action_space.seed(0)
+        steps = 0
+        over = False
+        while not over:
+            masks = getattr(env.unwrapped, "action_masks", None)
+            mask = masks().astype(np.int8) if env_id == "rlhf_gym/Go-v0" and masks else None
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample(mask))
+            over, steps = terminated or truncated, steps + 1
+        assert steps >= found.preferences().learner.segment_length, env_id
 
 
 @pytest.mark.parametrize(

@@ -73,13 +73,13 @@ class Task:
 
     env: str
     agent: str = "sb3.ppo"
-    timesteps: int = 150_000
+    timesteps: int = 80_000
     rows: int = 16
     opponents: tuple[str, ...] = field(default=())
 
 
 STUDIED: Mapping[str, Task] = {
-    "pizza": Task("rlhf_gym/Pizza-v0"),
+    "pizza": Task("rlhf_gym/Pizza-v0", timesteps=150_000),
     "navigation": Task("rlhf_gym/Navigation-v0"),
     "recommender": Task("rlhf_gym/Recommender-v0"),
     "tutor": Task("rlhf_gym/Tutor-v0"),
