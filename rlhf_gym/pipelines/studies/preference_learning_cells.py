@@ -137,6 +137,7 @@ def cell(task: Task, pay: Pay, seed: int, kept_agent: Path | None = None) -> dic
     seconds = time.perf_counter() - started
     venv.close()
     if kept_agent is not None:
+        kept_agent.parent.mkdir(parents=True, exist_ok=True)
         agent.save(kept_agent)
     gold, automated = judge(
         agent,
