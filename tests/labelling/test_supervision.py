@@ -10,7 +10,8 @@ from rlhf_gym.core.labels import Rating
 from rlhf_gym.core.preferences.encoding import Encoding
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.envs.taught import TaughtVecEnv
-from rlhf_gym.pipelines.labelling.supervision import REMEMBERED, Supervision
+from rlhf_gym.pipelines.labelling import supervision as module
+from rlhf_gym.pipelines.labelling.supervision import Supervision
 from rlhf_gym.pipelines.labelling.tamer import TamerAgent, agent_from_ratings, step_ratings
 
 PIZZA = "rlhf_gym/Pizza-v0"
@@ -62,7 +63,8 @@ def test_signals_are_kept_and_taken_up_again(store, supervision):
     assert kept == {"label": 1, "signals": 1}
     # The same request again is the same label; another one about the step replaces it.
     supervision.reward({**ANNA, "step": second["step"], "value": -1, "ticket": "b"})
-    supervision.reward({**ANNA, "step": second["step"], "value": 1, "ticket": "c"})
+    again = supervision.reward({**ANNA, "step": second["step"], "value": 1, "ticket": "c"})
+    assert again["signals"] == 2
     ratings = step_ratings(store, PIZZA)
     assert [value for _, value in ratings] == [1.0, 1.0]
     segment = ratings[0][0]
@@ -77,12 +79,15 @@ def test_signals_are_kept_and_taken_up_again(store, supervision):
     again.close()
 
 
-def test_episodes_end_and_begin_anew(supervision):
-    seen = [supervision.step(ANNA) for _ in range(70)]
-    ends = [number for number, step in enumerate(seen) if step["ended"]]
-    assert ends
-    assert seen[ends[0] + 1]["episode"] == 1
-    with pytest.raises(InvalidData, match=f"Within {REMEMBERED} steps"):
+def test_episodes_end_and_begin_anew(supervision, monkeypatch):
+    monkeypatch.setattr(module, "REMEMBERED", 8)
+    steps = [supervision.step(ANNA)]
+    while not steps[-1]["ended"]:
+        assert steps[-1]["episode"] == 0
+        steps.append(supervision.step(ANNA))
+    assert len(steps) == 28  # the rounds of a pizza
+    assert supervision.step(ANNA)["episode"] == 1
+    with pytest.raises(InvalidData, match="Within 8 steps"):
         supervision.reward({**ANNA, "step": 1, "value": 1, "ticket": "a"})
 
 
@@ -113,11 +118,15 @@ def test_what_was_taught_pays_any_other_agent(store, supervision):
     env = gym.make(PIZZA)
     with pytest.raises(InvalidData, match="no step of"):
         agent_from_ratings(store, env, PIZZA)
+    supervision._lesson("anna").agent.exploration = 1.0  # to see many actions in few steps
     for number in range(12):
-        step = supervision.step(ANNA)
-        value = 1 if number % 2 else -1
-        supervision.reward({**ANNA, "step": step["step"], "value": value, "ticket": str(number)})
-    agent = agent_from_ratings(store, env, PIZZA, steps=1500)
+        said = {**ANNA, "step": supervision.step(ANNA)["step"]}
+        supervision.reward({**said, "value": 1, "ticket": f"{number} first"})
+        # The second thought, which counts, depends on the action.
+        action = step_ratings(store, PIZZA)[-1][0].actions[0]
+        value = 1 if action % 2 else -1
+        supervision.reward({**said, "value": value, "ticket": f"{number} second"})
+    agent = agent_from_ratings(store, env, PIZZA, steps=400)
     ratings = step_ratings(store, PIZZA)
     paid = agent.model.rewards(
         np.concatenate([segment.observations for segment, _ in ratings]),

@@ -50,6 +50,10 @@ class Lesson:
     Args:
         env_id: the task.
         seed: of the environment and the agent.
+
+    Attributes:
+        steps: what may still be rewarded or punished, by number.
+        said: the agent's number of the signal about each of these steps.
     """
 
     def __init__(self, env_id: str, seed: int) -> None:
@@ -60,6 +64,7 @@ class Lesson:
         )
         self.lock = threading.Lock()
         self.steps: dict[int, Step] = {}
+        self.said: dict[int, int] = {}
         self.count = 0
         self.episode = 0
         self.ended = False
@@ -83,6 +88,7 @@ class Lesson:
             {ENVIRONMENT: self.env_id, "episode": self.episode, "step": self.count},
         )
         self.steps.pop(self.count - REMEMBERED, None)
+        self.said.pop(self.count - REMEMBERED, None)
         self._observation = self._kept(observation)
         self.ended = bool(terminated or truncated)
         encoded = base64.b64encode(picture(Image.fromarray(frame))).decode()
@@ -93,6 +99,15 @@ class Lesson:
             "signals": self.agent.signals,
             "picture": f"data:image/webp;base64,{encoded}",
         }
+
+    def learn(self, number: int, value: float) -> None:
+        """Learn from what was said of a step; a second thought replaces the first."""
+        if number in self.said:
+            self.agent.correct(self.said[number], value)
+            return
+        self.said[number] = self.agent.signals
+        segment = self.steps[number].segment
+        self.agent.learn(segment.observations, segment.actions, [value])
 
     def _kept(self, observation: Any) -> NDArray[Any]:
         return kept_observation(self.agent.encoding, observation)
@@ -162,8 +177,7 @@ class Supervision:
                 session=None if session is None else read_number(session, "session"),
                 ticket=read_text(request.get("ticket"), "ticket"),
             )
-            segment = step.segment
-            lesson.agent.learn(segment.observations, segment.actions, [float(value)])
+            lesson.learn(number, float(value))
             return {"label": label, "signals": lesson.agent.signals}
 
     def _lesson(self, rater: str) -> Lesson:

@@ -93,14 +93,31 @@ class TamerAgent:
         Returns:
             Mean squared error on the last sample.
         """
+        before = self.signals
         self._observations += list(observations)
         self._actions += list(actions)
         self._values += list(values)
+        return self._fit(np.arange(before, self.signals), steps)
+
+    def correct(self, number: int, value: float, *, steps: int = STEPS) -> float:
+        """Put another value in the place of a signal.
+
+        Args:
+            number: of the signal, counted from 0.
+            value: what it should have been.
+            steps: of the optimiser.
+
+        Returns:
+            Mean squared error on the last sample.
+        """
+        self._values[number] = value
+        return self._fit(np.array([number]), steps)
+
+    def _fit(self, newest: NDArray[np.int64], steps: int) -> float:
         loss = torch.zeros(())
         for _ in range(steps):
             # The newest are always in the sample, so that the agent answers to what was just said.
-            old = self._rng.integers(self.signals, size=BATCH)
-            rows = np.concatenate([old, np.arange(self.signals - len(values), self.signals)])
+            rows = np.concatenate([self._rng.integers(self.signals, size=BATCH), newest])
             wanted = torch.tensor([self._values[row] for row in rows], dtype=torch.float32)
             predicted = self.model(
                 *self.encoding.tensors(
