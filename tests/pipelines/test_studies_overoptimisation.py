@@ -23,10 +23,12 @@ from rlhf_gym.pipelines.studies.overoptimisation_fits import (
 from rlhf_gym.pipelines.studies.overoptimisation_report import (
     Curve,
     Unit,
+    advice,
     bon_curves,
     course_report,
     defence_report,
     fit_report,
+    fits_of,
     rl_curves,
 )
 
@@ -218,6 +220,12 @@ def test_all_of_it_once_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_reports_read_well() -> None:
-    report = fit_report({"p": curve("bon", 0.8, 0.1)}, {"p": curve("rl", 0.8, 0.25)})
+    bon, rl = (
+        fits_of({"p": curve(form, alpha, 0.4)}) for form, alpha in (("bon", 0.8), ("rl", 0.7))
+    )
+    report = fit_report(bon, rl, seeds=4)
     assert [row[0] for row in report.rows] == ["best of n", "PPO"]
     assert "turns" in report.markdown()
+    # exp(2 * (0.7 / 0.4 - 1)) = 4.48 nats
+    assert advice(rl["p"], "p").startswith("Early stopping, PPO against p: the fitted gold peaks")
+    assert rl["p"].peak_kl.low < 4.48 < rl["p"].peak_kl.high

@@ -16,6 +16,7 @@ from rlhf_gym.envs.exact.solver import NodeTable
 from rlhf_gym.pipelines.studies.kept import kept
 from rlhf_gym.pipelines.studies.kl_exact import (
     ESTIMATORS,
+    Use,
     estimator_error,
     every_response,
     gradient_error,
@@ -42,7 +43,7 @@ STOPS = (2_000, 8_000)
 FIRST_SEED = 10
 """Seeds from here on are reported; settings were tried out on others."""
 NAMES = (*ESTIMATORS, "exact")
-USES = ("token", "response", "sequence")
+USES: tuple[Use, ...] = ("token", "response", "sequence")
 GRADIENTS = ("reward", "loss", "sequence loss")
 
 Table = Mapping[str, Any]
@@ -135,7 +136,7 @@ def _estimator_report(errors: Mapping[float, Table]) -> StudyReport:
     )
     for distance, table in errors.items():
         for use, row in table.items():
-            cells = [f"{e['bias']:+.3f}, {_short(e['deviation'])}" for e in row.values()]
+            cells = [f"{e['bias']:+z.3f}, {_short(e['deviation'])}" for e in row.values()]
             truth = next(iter(row.values()))["truth"]
             report.add(f"{distance:g}", f"a {use}", f"{truth:.3f}", *_padded(cells))
     report.raw = {"errors": errors}
@@ -153,7 +154,7 @@ def _gradient_report(gradients: Mapping[float, Table]) -> StudyReport:
             cells = [
                 "no gradient"
                 if math.isnan(e["cosine"])
-                else f"{e['cosine']:+.2f}, {e['ratio']:.2f}, {_short(e['noise'])}"
+                else f"{e['cosine']:+z.2f}, {e['ratio']:.2f}, {_short(e['noise'])}"
                 for e in row.values()
             ]
             report.add(f"{distance:g}", how, *_padded(cells))
@@ -177,7 +178,7 @@ def _sample_report(samples: Sequence[Mapping[str, Any]]) -> StudyReport:
             for name in ESTIMATORS:
                 bias, least, most = row[use][name]["bias"]
                 deviation = _short(row[use][name]["deviation"])
-                cells.append(f"{bias:+.3f} [{least:+.3f}, {most:+.3f}], {deviation}")
+                cells.append(f"{bias:+z.3f} [{least:+z.3f}, {most:+z.3f}], {deviation}")
             report.add(row["tokens"], f"{kl:.2f} [{low:.2f}, {high:.2f}]", f"a {use}", *cells)
     report.raw = {"samples": samples}
     return report

@@ -63,16 +63,15 @@ def run(config: StudyConfig) -> None:
     unit = Unit(float(np.mean(gold)), float(np.std(gold)))
     bon, rl = bon_curves(bon_cells, unit), rl_curves(rl_cells, unit)
     proxy_report(folder, config.seeds).publish(folder / "proxies-judged")
-    fits = fit_report(bon, rl)
-    fits.notes.append(advice(fits_of(rl), BASE.name))
+    bon_fits, rl_fits = fits_of(bon), fits_of(rl)
+    fits = fit_report(bon_fits, rl_fits, config.seeds)
+    fits.notes.append(advice(rl_fits[BASE.name], BASE.name))
     fits.publish(folder / "fits")
     course_report(rl).publish(folder / "course")
-    for by, curves, names in (
-        ("best-of-n", bon, [proxy.name for proxy in ENSEMBLES]),
-        ("ppo", rl, [name for name in rl if name.startswith(f"{BASE.name}, ")]),
-    ):
-        defence_report(curves, BASE.name, names).publish(folder / f"defences-{by}")
-        draw(curves, fits_of(curves), folder / f"{by}.png")
+    for by, curves, fitted in (("best-of-n", bon, bon_fits), ("ppo", rl, rl_fits)):
+        defences = [name for name in curves if name.startswith(f"{BASE.name}, ")]
+        defence_report(curves, BASE.name, defences).publish(folder / f"defences-{by}")
+        draw(curves, fitted, folder / f"{by}.png")
 
 
 def proxy_report(folder: Path, seeds: int) -> StudyReport:

@@ -247,7 +247,7 @@ def _score_pool(model: Path, pool: Mapping[str, Any]) -> NDArray[np.float64]:
     classifier = load_reward_model(model)
     with torch.no_grad():
         scores = score_sequences(classifier, pool["sequences"], int(classifier.config.pad_token_id))
-    return scores.double().numpy().reshape(POOL_PROMPTS, POOL_SAMPLES)
+    return np.asarray(scores.double().reshape(POOL_PROMPTS, POOL_SAMPLES))
 
 
 def rl_cell(folder: Path, proxy: Proxy, seed: int, tokens: int = TOKENS) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Fit(NamedTuple):
             return float("inf")
         if self.form == "bon":
             return max(self.alpha / (2 * self.beta), 0.0)
-        return float(np.exp(min(self.alpha / self.beta - 1, 700.0)))
+        return float(np.exp(min(self.alpha / self.beta - 1, 100.0)))
 
 
 class Range(NamedTuple):

@@ -108,15 +108,17 @@ def fits_of(curves: Mapping[str, Curve]) -> dict[str, FitWithRanges]:
     }
 
 
-def fit_report(bon: Mapping[str, Curve], rl: Mapping[str, Curve]) -> StudyReport:
-    """Coefficients and peaks."""
+def fit_report(
+    bon: Mapping[str, FitWithRanges], rl: Mapping[str, FitWithRanges], seeds: int
+) -> StudyReport:
+    """Coefficients and peaks of best-of-n and PPO, by name of the proxy."""
     report = StudyReport(
         "Over-optimisation on Sentiment-v0: gold gained over the reference, in deviations of the "
         "reference's gold, fitted over d = sqrt(KL)",
         ["by", "proxy", "alpha", "beta", "peak at KL, nats", "gain there", "turns", "R2"],
     )
-    for by, curves in (("best of n", bon), ("PPO", rl)):
-        for name, fit in fits_of(curves).items():
+    for by, fits in (("best of n", bon), ("PPO", rl)):
+        for name, fit in fits.items():
             report.add(
                 by,
                 name,
@@ -127,8 +129,7 @@ def fit_report(bon: Mapping[str, Curve], rl: Mapping[str, Curve]) -> StudyReport
                 f"{fit.turned:.0%}",
                 f"{fit.r_squared:.2f}",
             )
-            report.raw[f"{by}: {name}"] = fit
-    seeds = len(next(iter(rl.values())).d)
+            report.raw[f"{by}: {name}"] = fit._asdict()
     report.notes.append(
         f"{seeds} seed(s), each with its own pairs, reward models and run; 95 % bootstrap "
         "intervals over seeds and, in each, over prompts (best of n) or updates (PPO). Best of n: "
@@ -199,9 +200,8 @@ def _top(fit: Any, curve: Curve) -> float:
     return float(fit.gain(np.array(min(fit.peak, curve.d.max()))))
 
 
-def advice(rl: Mapping[str, FitWithRanges], base: str) -> str:
-    """When to stop, in a sentence."""
-    fit = rl[base]
+def advice(fit: FitWithRanges, base: str) -> str:
+    """When to stop PPO against a proxy, in a sentence."""
     return (
         f"Early stopping, PPO against {base}: the fitted gold peaks at a KL of {fit.peak_kl} nats, "
         f"{fit.peak_gain} deviations above the reference; the curve turns within the data in "
