@@ -7,6 +7,7 @@ from rlhf_gym.pipelines.experiments.statistics import (
     compare_pairs,
     holm,
     interquartile_mean,
+    metrics,
     probability_of_improvement,
 )
 
@@ -33,6 +34,14 @@ def test_the_probability_of_improvement_counts_pairs():
     assert estimate.value == pytest.approx(4.5 / 9)
     assert 0 <= estimate.low < estimate.value < estimate.high <= 1
     assert probability_of_improvement([5, 6, 7], [1, 2]) == (1, 1, 1)
+
+
+def test_it_is_that_of_rliable():
+    rng = np.random.default_rng(0)
+    for count in (2, 3, 5):
+        x, y = rng.integers(4, size=(count, 1)), rng.integers(4, size=(4, 1))
+        expected = metrics.probability_of_improvement(x, y)
+        assert probability_of_improvement(x[:, 0], y[:, 0]).value == pytest.approx(expected)
 
 
 def test_the_same_numbers_each_time_and_the_global_generator_as_it_was():

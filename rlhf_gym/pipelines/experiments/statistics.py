@@ -22,7 +22,7 @@ from rlhf_gym.pipelines.experiments.rliable_import import import_rliable
 
 library, metrics = import_rliable()
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 LEVEL = 0.05
 """Of all comparisons of pairs together."""
 
@@ -69,8 +69,7 @@ def probability_of_improvement(values: Sequence[float], baseline: Sequence[float
         values: of the scheme, one per seed.
         baseline: of the other.
     """
-    scores = (_runs(values), _runs(baseline))
-    return _interval(scores, lambda x, y: np.array([metrics.probability_of_improvement(x, y)]))
+    return _interval((_runs(values), _runs(baseline)), _share_of_wins)
 
 
 def compare_pairs(values: Mapping[str, Sequence[float]]) -> list[Pair]:
@@ -109,6 +108,14 @@ def _welch(one: Sequence[float], other: Sequence[float]) -> float:
     if np.ptp(one) == np.ptp(other) == 0:  # no variance: the test divides by it
         return 1.0 if one[0] == other[0] else 0.0
     return float(ttest_ind(one, other, equal_var=False).pvalue)
+
+
+def _share_of_wins(x: Floats, y: Floats) -> Floats:
+    """What `metrics.probability_of_improvement` says of one task, tested to be the same.
+
+    That one goes through a rank test, twenty times slower, for every resample.
+    """
+    return np.array([(1 + np.sign(x - y.T).mean()) / 2])
 
 
 def _runs(values: Sequence[float]) -> Floats:
