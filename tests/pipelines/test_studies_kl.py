@@ -1,6 +1,7 @@
 """The study of KL estimators: exact numbers against hand-worked ones and against each other."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from rlhf_gym.pipelines.studies.kl_exact import (
     gradient_error,
     tokens_along,
 )
+from rlhf_gym.pipelines.studies.kl_picture import draw
 from rlhf_gym.pipelines.studies.kl_placement import VARIANTS, Variant, placement_cell
 from rlhf_gym.pipelines.studies.kl_samples import estimates, sample_cell
 
@@ -171,3 +173,10 @@ def test_estimates_of_an_untouched_copy() -> None:
 
     found = estimates(load_causal_lm(REFERENCE), seed=0, samples=128)
     assert found["token"]["k2"]["bias"] == (0.0, 0.0, 0.0)
+
+
+def test_the_picture(judge: ExactJudge, policy: NodeTable, tmp_path: Path) -> None:
+    errors = {0.5: study.estimator_table(judge, policy)}
+    gradients = {0.5: study.gradient_table(judge, policy)}
+    placements = {"token, k1": [{"share": 0.9}, {"share": 1.0}], "none": [{"share": -1.0}]}
+    assert draw(errors, gradients, placements, tmp_path / "kl.png").stat().st_size > 10_000

@@ -20,6 +20,7 @@ from rlhf_gym.pipelines.studies.overoptimisation_fits import (
     fit_curve,
     fit_with_ranges,
 )
+from rlhf_gym.pipelines.studies.overoptimisation_picture import draw
 from rlhf_gym.pipelines.studies.overoptimisation_report import (
     Curve,
     Unit,
@@ -161,11 +162,12 @@ def test_cells_as_curves() -> None:
         },
         unit,
     )["p"]
-    assert rl.d.tolist() == [[0.0, 2.0], [0.0, 1.0]]
+    assert rl.d[:, :2].tolist() == [[0.0, 2.0], [0.0, 1.0]]
+    assert np.isnan(rl.d[1, 2])  # the second seed has ended
     assert rl.gold[:, 1] == pytest.approx([1.0, 0.5])
     d, gain = rl.points()  # what is still the reference is no point
-    assert d.tolist() == [2.0, 1.0]
-    assert gain == pytest.approx([1.0, 0.5])
+    assert d.tolist() == [2.0, 3.0, 1.0]
+    assert gain == pytest.approx([1.0, 1.0, 0.5])
     gold = np.full((2, len(cells.SIZES)), 0.35)
     bon = bon_curves({"p": [{"gold": gold.tolist(), "proxy": gold.tolist()}]}, unit)["p"]
     assert bon.gold.shape == (1, 2, len(cells.SIZES) - 1)
@@ -229,3 +231,10 @@ def test_reports_read_well() -> None:
     # exp(2 * (0.7 / 0.4 - 1)) = 4.48 nats
     assert advice(rl["p"], "p").startswith("Early stopping, PPO against p: the fitted gold peaks")
     assert rl["p"].peak_kl.low < 4.48 < rl["p"].peak_kl.high
+
+
+@pytest.mark.parametrize("form", ["bon", "rl"])
+def test_the_picture(form: str, tmp_path: Path) -> None:
+    curves = {"p": curve(form, 0.8, 0.4)}
+    picture = draw(curves, fits_of(curves), tmp_path / "curves.png")
+    assert picture.stat().st_size > 10_000

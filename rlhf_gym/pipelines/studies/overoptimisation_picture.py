@@ -36,7 +36,6 @@ def draw(curves: Mapping[str, Curve], fits: Mapping[str, FitWithRanges], picture
         _panel(axes, name, curve, fits[name])
     for axes in panels[len(curves) :]:
         axes.set_visible(False)
-    panels[0].legend(fontsize=8)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=130)
     return picture
@@ -47,20 +46,27 @@ def _panel(axes: Any, name: str, curve: Curve, fit: FitWithRanges) -> None:
         proxy, gold = curve.proxy.mean(1), curve.gold.mean(1)  # over prompts: (seeds, points)
     else:
         proxy, gold = curve.proxy, curve.gold
-    for values, colour, label in ((proxy, "C1", "proxy"), (gold, "C0", "gold")):
+    right = axes.twinx()  # a proxy can rise ten times as far as gold
+    for side, values, colour, label in (
+        (right, proxy, "C1", "proxy, right"),
+        (axes, gold, "C0", "gold, left"),
+    ):
         if curve.form == "bon":
             for row in values:
-                axes.plot(curve.d[0], row, color=colour, alpha=0.25, linewidth=1)
-            axes.plot(curve.d[0], values.mean(0), color=colour, linewidth=2, label=label)
+                side.plot(curve.d[0], row, color=colour, alpha=0.25, linewidth=1)
+            side.plot(curve.d[0], values.mean(0), color=colour, linewidth=2, label=label)
         else:
-            axes.plot(curve.d.ravel(), values.ravel(), ".", color=colour, alpha=0.35, label=label)
-    d: Floats = np.linspace(0.0, float(curve.d.max()), 200)
+            side.plot(curve.d.ravel(), values.ravel(), ".", color=colour, alpha=0.5, label=label)
+        side.tick_params(axis="y", colors=colour)
+        side.spines["top"].set_visible(False)
+    d: Floats = np.linspace(0.0, float(np.nanmax(curve.d)), 200)
     axes.plot(d, fit.fit.gain(d), color="black", linewidth=1.6, label="fit to gold")
     if fit.fit.peak < d[-1]:
         axes.axvline(fit.fit.peak, color="black", linewidth=0.8, linestyle=":")
     axes.axhline(0.0, color="black", linewidth=0.6)
     axes.set_title(name, loc="left", fontsize=10)
     axes.set_xlabel("sqrt(KL), nats")
-    axes.set_ylabel("deviations of the reference's")
+    axes.set_ylabel("deviations of the reference's own", fontsize=9)
     axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    lines = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
+    axes.legend(handles=lines, fontsize=8, loc="upper left")

@@ -69,6 +69,7 @@ class Curve(NamedTuple):
 
 
 def _off_the_reference(d: Floats, gold: Floats) -> Points:
+    """Updates that have left the reference; NaN, where a seed has ended, is none."""
     return d[d >= LEAST_D], gold[d >= LEAST_D]
 
 
@@ -87,17 +88,24 @@ def bon_curves(cells: Curves, unit: Unit) -> dict[str, Curve]:
 
 
 def rl_curves(cells: Curves, unit: Unit) -> dict[str, Curve]:
-    """PPO's cells as curves, each cut to the number of updates that all seeds have."""
+    """PPO's cells as curves; a seed with fewer updates than another ends in NaN.
+
+    Runs end after so many tokens, and a policy that writes longer responses has fewer updates.
+    """
     curves = {}
     for name, seeds in cells.items():
-        updates = min(len(cell["kl"]) for cell in seeds)
+        updates = max(len(cell["kl"]) for cell in seeds)
         columns = {
-            key: np.array([cell[key][:updates] for cell in seeds])
+            key: np.array([_padded(cell[key], updates) for cell in seeds])
             for key in ("kl", "gold", "proxy")
         }
         d = np.sqrt(columns["kl"].clip(min=0.0))  # a mean of samples can be below 0
         curves[name] = Curve("rl", d, unit.gain(columns["gold"]), columns["proxy"])
     return curves
+
+
+def _padded(values: Sequence[float], length: int) -> Floats:
+    return np.pad(np.array(values), (0, length - len(values)), constant_values=np.nan)
 
 
 def fits_of(curves: Mapping[str, Curve]) -> dict[str, FitWithRanges]:
@@ -147,9 +155,9 @@ def course_report(rl: Mapping[str, Curve]) -> StudyReport:
         ["proxy", "number", "first", "middle", "last", "last - middle", "KL in the last"],
     )
     for name, curve in rl.items():
-        kl = np.array_split(curve.d**2, 3, axis=1)[-1].mean()
+        kl = _thirds(curve.d**2)[2].mean()
         for number, values in (("gold", curve.gold), ("proxy", curve.proxy)):
-            thirds = [part.mean(1) for part in np.array_split(values, 3, axis=1)]
+            thirds = _thirds(values)
             report.add(
                 name,
                 number,
@@ -159,6 +167,12 @@ def course_report(rl: Mapping[str, Curve]) -> StudyReport:
             )
             report.raw[f"{name}: {number}"] = [third.tolist() for third in thirds]
     return report
+
+
+def _thirds(values: Floats) -> Floats:
+    """Mean of each third of each seed's updates, shape (3, seeds)."""
+    seeds = [row[~np.isnan(row)] for row in values]
+    return np.array([[part.mean() for part in np.array_split(row, 3)] for row in seeds]).T
 
 
 def defence_report(
@@ -197,7 +211,7 @@ def defence_report(
 
 def _top(fit: Any, curve: Curve) -> float:
     """The fitted gain at its peak, or where the data end before it."""
-    return float(fit.gain(np.array(min(fit.peak, curve.d.max()))))
+    return float(fit.gain(np.array(min(fit.peak, np.nanmax(curve.d)))))
 
 
 def advice(fit: FitWithRanges, base: str) -> str:
