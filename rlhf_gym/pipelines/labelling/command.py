@@ -16,7 +16,7 @@ from rlhf_gym.core.command import Command
 from rlhf_gym.core.data import read_records
 from rlhf_gym.core.errors import InvalidArgument, InvalidData
 from rlhf_gym.core.feedback import Question
-from rlhf_gym.core.store import FeedbackStore
+from rlhf_gym.core.store import FeedbackStore, Progress
 
 if TYPE_CHECKING:
     from rlhf_gym.pipelines.labelling.feed import Feed, Writer
@@ -143,7 +143,8 @@ def label(config: LabelConfig) -> None:
     desk = Desk(config.store, settings, feed)
     app = make_app(desk, supervision=supervision, token=token)
     port = listener.getsockname()[1]
-    console.print(_greeting(config, port, token), highlight=False, soft_wrap=True, markup=False)
+    for line in (_greeting(config, port, token), _contents(config, desk.view.progress())):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3))
     try:
         # Ctrl-C is how a page ends; the server hands it on when it has closed.
@@ -274,7 +275,14 @@ def _greeting(config: LabelConfig, port: int, token: str | None) -> str:
     if token is not None and not is_loopback(config.host):
         lines.append("Whoever has this address may label. It is not encrypted: use it in a network")
         lines.append("you trust, or leave --host out and go through `ssh -L`.")
-    return "\n".join([*lines, "Ctrl-C ends; every label that was given is in the store."])
+    return "\n".join(lines)
+
+
+def _contents(config: LabelConfig, progress: Progress) -> str:
+    there = f"{config.store}: {progress.queries} queries, {progress.answered} of them answered."
+    if not progress.queries and config.writing.prompts is None and config.acting.supervise is None:
+        there += " Add some with --queries FILE; `rlhf-gym label --help` shows what else there is."
+    return f"{there}\nCtrl-C ends; every label that was given is in the store."
 
 
 def _server_library() -> Any:

@@ -206,10 +206,17 @@ def make_supervised(env_id: str) -> gym.Env[Any, Any]:
 
     try:
         env: gym.Env[Any, Any] = gym.make(env_id, render_mode="rgb_array")
+        env.reset(seed=0)
+        # Some find out only now that what they draw with is not installed.
+        drawn = env.render()
     except (GymnasiumError, InvalidArgument, TypeError) as error:
         raise InvalidArgument(
             "supervise", env_id, str(error), "Name a task that draws, such as rlhf_gym/Pizza-v0"
         ) from error
+    if not isinstance(drawn, np.ndarray) or drawn.ndim != 3:
+        raise InvalidArgument(
+            "supervise", env_id, "it draws no pictures", "Name one, such as rlhf_gym/Pizza-v0"
+        )
     return env
 
 
