@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from rlhf_gym.agents.lm_models import build_language_model
 from rlhf_gym.agents.sb3.cached_lm import CachedLM, read_observation
 from rlhf_gym.agents.sb3.starting_model import StartingModel
 from rlhf_gym.core.decoding import Backend
+from rlhf_gym.core.model_changes import add_lora
 from rlhf_gym.core.tokens import TokenRules, last_token_index
 
 
@@ -26,6 +30,7 @@ class LMFeatures(BaseFeaturesExtractor):
         rules: which tokens are legal, and the temperature.
         prompt_width: column at which responses begin.
         backend: how tokens are decoded, see `rlhf_gym.core.decoding.make_decoder`.
+        lora_rank: above 0, the language model is frozen and adapters of this rank are trained.
 
     Attributes:
         lm: the language model.
@@ -38,9 +43,15 @@ class LMFeatures(BaseFeaturesExtractor):
         rules: TokenRules,
         prompt_width: int,
         backend: Backend = "auto",
+        lora_rank: int = 0,
     ) -> None:
-        source = model.take() if isinstance(model, StartingModel) else model
-        lm = CachedLM(build_language_model(source), rules, prompt_width, backend=backend)
+        language_model = build_language_model(
+            model.take() if isinstance(model, StartingModel) else model
+        )
+        if lora_rank:
+            adapted = add_lora(language_model, lora_rank, seed=torch.initial_seed())
+            language_model = cast(PreTrainedModel, adapted)
+        lm = CachedLM(language_model, rules, prompt_width, backend=backend)
         super().__init__(observation_space, features_dim=lm.hidden_size)
         self.lm = lm
         self._twice_differentiable = False

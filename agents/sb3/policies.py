@@ -35,14 +35,16 @@ class LMActorCriticPolicy(TextActor, ActorCriticPolicy):
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
-        """All parameters, with names by which TRPO tells the policy's from the critic's.
+        """What is trained, with names by which TRPO tells the policy's from the critic's.
 
         It leaves those with `value` in their name to the critic. A language model may have such
         names too (GPT-NeoX's `query_key_value`): here they lose that word. Files have them as ever.
+        Nor can it take what is frozen beside adapters, for which there is no gradient to ask.
         """
         for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):
             is_lm = "features_extractor." in name
-            yield (name.replace("value", "val") if is_lm else name), parameter
+            if parameter.requires_grad:
+                yield (name.replace("value", "val") if is_lm else name), parameter
 
     def get_distribution(self, obs: PyTorchObs) -> Distribution:
         """The distribution of the next token, shape (batch, vocab).

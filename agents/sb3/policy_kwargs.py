@@ -34,7 +34,8 @@ def lm_policy_kwargs(env: VecEnv | gym.Env[Any, Any], **choices: Any) -> dict[st
             or one text environment.
         **choices: further arguments of the policy, or other values: `model` (a directory or hub
             name instead of the environment's reference), `backend`, `optimizer_class`,
-            `optimizer_kwargs`, `share_features_extractor=False` (a trunk of its own for values).
+            `optimizer_kwargs`, `share_features_extractor=False` (a trunk of its own for values),
+            `lora_rank` (adapters instead of all weights; actor-critic policies).
 
     Raises:
         InvalidArgument: no text environment, no model to start from, a wrapper that hides

@@ -41,6 +41,7 @@ class TextActor(_Policy):
         channel: where log-probabilities of what was drawn are written.
         uses_action_masks: whether the environment allows other tokens in other states.
         backend: how tokens are decoded, see `rlhf_gym.core.decoding.make_decoder`.
+        lora_rank: above 0, the language model is frozen and adapters of this rank are trained.
         **sb3: further arguments of SB3's policy, such as `optimizer_kwargs` or
             `share_features_extractor=False`, which gives the values a trunk of their own.
 
@@ -73,6 +74,7 @@ class TextActor(_Policy):
         channel: Channel | None = None,
         uses_action_masks: bool = False,
         backend: Backend = "auto",
+        lora_rank: int = 0,
         **sb3: Any,
     ) -> None:
         check_spaces(observation_space, action_space, rules, prompt_width)
@@ -91,6 +93,7 @@ class TextActor(_Policy):
         self.channel = channel
         self.uses_action_masks = uses_action_masks
         self.backend: Backend = backend
+        self.lora_rank = lora_rank
         self._sb3 = sb3
         super().__init__(
             observation_space,
@@ -109,6 +112,7 @@ class TextActor(_Policy):
             "rules": self.rules,
             "prompt_width": self.prompt_width,
             "backend": self.backend,
+            "lora_rank": self.lora_rank,
         }
         return {"features_extractor_class": LMFeatures, "features_extractor_kwargs": kwargs}
 
@@ -143,6 +147,7 @@ class TextActor(_Policy):
             "channel": self.channel,
             "uses_action_masks": self.uses_action_masks,
             "backend": self.backend,
+            "lora_rank": self.lora_rank,
             **self._sb3,
         }
 

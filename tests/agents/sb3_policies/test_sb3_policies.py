@@ -112,6 +112,31 @@ def test_trpo_moves_what_a_language_model_calls_value(stock: Any, make_env: Make
     assert any("query_key_value" in name for name in moved)
 
 
+@pytest.mark.parametrize("name", ["PPO", "TRPO", "RecurrentPPO"])
+def test_adapters_alone_are_trained(stock: Any, make_env: Maker, tmp_path: Path, name: str) -> None:
+    env = make_sb3_env(make_env())
+    kwargs = lm_policy_kwargs(env, lora_rank=2)
+    agent = stock.agent(name, env, policy_kwargs=kwargs, learning_rate=1e-2)
+    observation = env.reset()
+    if name == "PPO":  # it starts as the pretrained model
+        plain = stock.agent(name, env)
+        expected = stock.distribution(plain, observation)
+        torch.testing.assert_close(
+            stock.distribution(agent, observation), expected, atol=1e-5, rtol=0
+        )
+    trunk = agent.policy.features_extractor
+    before = {key: value.clone() for key, value in trunk.state_dict().items()}
+    agent.learn(128)
+    after = trunk.state_dict()
+    moved = {key for key, value in before.items() if not torch.equal(value, after[key])}
+    assert moved
+    assert all("lora_" in key for key in moved)
+    agent.save(tmp_path / "agent")
+    again = type(agent).load(tmp_path / "agent", device="cpu")
+    for key, value in after.items():
+        assert torch.equal(again.policy.features_extractor.state_dict()[key], value)
+
+
 def test_set_parameters_is_noticed(stock: Any, make_env: Maker) -> None:
     env = make_sb3_env(make_env())
     agent, other = stock.agent("PPO", env), stock.agent("PPO", env, learning_rate=1e-2)
