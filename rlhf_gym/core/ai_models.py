@@ -190,7 +190,7 @@ class Endpoint:
                 # Many clients that come back in step would meet the same jam.
                 time.sleep(pause * random.uniform(0.5, 1.0))
         raise ModelUnavailable(
-            f"{self._url}: {problem}. Labels given so far are kept; run the same command again"
+            f"{self._url}: {problem}. Run the same command again when it is back"
         )
 
 

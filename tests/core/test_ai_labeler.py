@@ -238,7 +238,7 @@ def test_replies_of_another_form_are_errors(server: Server, body: bytes) -> None
 
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ai_models, "PAUSE", 0.0)
-    with pytest.raises(ModelUnavailable, match="Labels given so far are kept"):
+    with pytest.raises(ModelUnavailable, match="Run the same command again"):
         Endpoint("http://127.0.0.1:9/v1", "m", retries=1, timeout=2).reply(["x"])
 
 

@@ -132,3 +132,23 @@ def test_flags_do_not_clash(config: type[CollectConfig | EvaluateConfig]) -> Non
     # The environment's flags stand beside the command's own, without a prefix.
     parsed = tyro.cli(config, args=["--env", "rlhf_gym/Exact-v0", "--seed", "3"])
     assert (parsed.environment.env, parsed.seed) == ("rlhf_gym/Exact-v0", 3)
+
+
+def test_a_model_may_label(tmp_path: Path) -> None:
+    """An untrained one says nothing that is an answer: every query is skipped, and counted."""
+    from rlhf_gym.core.ai_config import AIConfig
+    from rlhf_gym.core.models import new_causal_lm, save_model
+    from rlhf_gym.core.tokenizers import train_tokenizer
+
+    tokenizer = train_tokenizer(["Reply with A or B"], "char", 128, context=1024)
+    judge = save_model(new_causal_lm("tiny", tokenizer, 1024, seed=0), tokenizer, tmp_path / "lm")
+    result = collect(
+        CollectConfig(
+            environment=EnvironmentConfig(num_envs=8),
+            output=str(tmp_path / "feedback.jsonl"),
+            prompts=4,
+            labeler="model",
+            ai=AIConfig(directory=str(judge), max_tokens=2),
+        )
+    )
+    assert (result.records, result.skipped) == (0, result.queries)
