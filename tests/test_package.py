@@ -52,6 +52,11 @@ def test_the_embedded_task_is_package_data(wheel_names: list[str]) -> None:
     assert not [name for name in wheel_names if name.endswith((".bin", ".pt", ".pkl"))]
 
 
+def test_the_labelling_page_is_package_data(wheel_names: list[str]) -> None:
+    folder = ROOT / "rlhf_gym/pipelines/labelling/static"
+    assert {str(path.relative_to(ROOT)) for path in folder.iterdir()} <= set(wheel_names)
+
+
 def test_declared_subpackages_are_those_on_disk() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
     declared = set(config["tool"]["setuptools"]["packages"])

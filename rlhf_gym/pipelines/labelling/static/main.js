@@ -140,7 +140,7 @@ const undoing = { name: "Undo", keys: ["u", "ctrl+z"], tone: "quiet", run: () =>
 function waiting(error) {
   return new Promise((resolve) => {
     const timer = setTimeout(() => resolve(false), RETRY);
-    complain(`Not saved yet. ${error.message} Trying again.`, choice("Stop trying", () => {
+    complain(`Not saved yet, the page goes on trying. ${error.message}`, choice("Stop trying", () => {
       clearTimeout(timer);
       resolve(true);
     }));
