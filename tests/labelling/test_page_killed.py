@@ -22,8 +22,8 @@ RATERS = ("anna", "bob", "carla", "dan")
 class Page:
     """`rlhf-gym label` in a process of its own."""
 
-    def __init__(self, path, *flags):
-        command = [sys.executable, "-m", "rlhf_gym", "label", "--store", str(path), "--port", "0"]
+    def __init__(self, path, *flags, port="0"):
+        command = [sys.executable, "-m", "rlhf_gym", "label", "--store", str(path), "--port", port]
         command += flags
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}
@@ -134,5 +134,25 @@ def test_a_page_for_other_machines_has_a_token(store, pairs):
             assert client.post("/api/next", json={"rater": "anna"}).status_code == 401
             assert client.get(f"/?token={token}").status_code == 303
             assert client.post("/api/next", json={"rater": "anna"}).json()["query"]["id"] == 1
+    finally:
+        page.kill()
+
+
+@pytest.mark.usefixtures("server_library")
+def test_a_browser_goes_on_when_the_page_is_back(store, pairs, sit):
+    store.add(pairs(2))
+    page = Page(store.path)
+    rater = sit(page.address)
+    rater.sees(1)
+    page.kill()
+    rater.press("1")
+    assert "does not answer" in rater.alert()
+    page = Page(store.path, port=page.address.rpartition(":")[2])
+    try:
+        rater.sees(2)
+        assert [given.query_id for given in store.feedback()] == [1]
+        rater.press("2")
+        rater.sees("empty")
+        assert len(store.feedback()) == 2
     finally:
         page.kill()

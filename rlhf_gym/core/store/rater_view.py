@@ -143,33 +143,45 @@ def revise(
 def standing(store: FeedbackStore, rater: str) -> Standing:
     """How a rater's work looks now."""
     with store.connection.reading() as sqlite:
-        own = sqlite.execute(
+        seconds = sqlite.execute(
             """
-            select l.kind, l.answer, l.seconds, q.gold from labels l
+            select l.seconds from labels l join raters r on r.id = l.rater_id
+            where r.name = ? and l.retracted is null and l.kind <> 'skip' and l.seconds is not null
+            """,
+            (rater,),
+        ).fetchall()
+        # Counted by what was answered: there are few different answers to many queries.
+        golden = sqlite.execute(
+            """
+            select l.kind, l.answer, q.gold, count(*) as times from labels l
             join raters r on r.id = l.rater_id join queries q on q.id = l.query_id
-            where r.name = ? and l.retracted is null and l.kind <> 'skip'
+            where r.name = ? and l.retracted is null and l.kind <> 'skip' and q.gold is not null
+            group by 1, 2, 3
             """,
             (rater,),
         ).fetchall()
         shared = sqlite.execute(
             """
-            select mine.kind, mine.answer, theirs.kind as their_kind, theirs.answer as their_answer
+            select mine.kind, mine.answer, theirs.kind as their_kind, theirs.answer as their_answer,
+                count(*) as times
             from labels mine join raters r on r.id = mine.rater_id
             join labels theirs on theirs.query_id = mine.query_id
             where r.name = ? and theirs.rater_id <> mine.rater_id
             and mine.retracted is null and theirs.retracted is null
+            and mine.kind not in ('edit', 'demonstration')
+            group by 1, 2, 3, 4
             """,
             (rater,),
         ).fetchall()
-    measured = [row["seconds"] for row in own if row["seconds"] is not None]
-    golden = [(row, label_from_json(*json.loads(row["gold"]))) for row in own if row["gold"]]
     return Standing(
-        float(np.median(measured)) if measured else None,
+        float(np.median([row["seconds"] for row in seconds])) if seconds else None,
         _share(
-            _same(_label(row), label_from_json(row["their_kind"], row["their_answer"]))
+            (_same(_label(row), label_from_json(row["their_kind"], row["their_answer"])), row)
             for row in shared
         ),
-        _share(_same(_label(row), gold) for row, gold in golden),
+        _share(
+            (_same(_label(row), label_from_json(*json.loads(row["gold"]))), row) for row in golden
+        ),
     )
 
 
@@ -187,6 +199,10 @@ def _same(one: Label, other: Label) -> bool | None:
     return None if first is None or second is None else first == second
 
 
-def _share(outcomes: Iterable[bool | None]) -> Estimate | None:
-    counted = [outcome for outcome in outcomes if outcome is not None]
-    return wilson_interval(float(np.mean(counted)), len(counted)) if counted else None
+def _share(outcomes: Iterable[tuple[bool | None, sqlite3.Row]]) -> Estimate | None:
+    """Share of True among what is not None, each counted as often as its row says."""
+    counted = [(same, int(row["times"])) for same, row in outcomes if same is not None]
+    total = sum(times for _, times in counted)
+    if not total:
+        return None
+    return wilson_interval(sum(times for same, times in counted if same) / total, total)
