@@ -128,7 +128,7 @@ class PreferenceLearning:
         encoding = Encoding(
             venv.observation_space,
             venv.action_space,
-            both_ends=self.config.learner.judges == "change",
+            both_ends=self.config.learner.judges != "steps",
         )
         self.learner = RewardLearner(
             encoding,

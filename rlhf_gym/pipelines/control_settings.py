@@ -58,10 +58,11 @@ of 0.01 it gives up moves early, and about moves that nobody sees nobody is aske
 EXPLORING = {"sb3.ppo": CURIOUS, "contrib.maskable_ppo": CURIOUS}
 
 TASKS: Mapping[str, TaskSettings] = {
-    # The guest judges the pizza, not the cooking: whole episodes, by what stands on the table.
-    "rlhf_gym/Pizza-v0": TaskSettings("change", 28, EXPLORING),
+    # The guest judges what stands on the table at the end. But what was done in the wrong order
+    # (dough that was kneaded with the sauce on it) is tasted, and no observation tells it.
+    "rlhf_gym/Pizza-v0": TaskSettings("both", 28, EXPLORING),
     "rlhf_gym/Recommender-v0": TaskSettings("steps", 5, EXPLORING),
-    "rlhf_gym/Tutor-v0": TaskSettings("change", 10, EXPLORING),
+    "rlhf_gym/Tutor-v0": TaskSettings("both", 10, EXPLORING),
     "rlhf_gym/Navigation-v0": TaskSettings("steps", 12),
     "rlhf_gym/Go-v0": TaskSettings("steps", 4),
 }

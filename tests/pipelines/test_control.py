@@ -62,7 +62,7 @@ def test_a_finished_run_is_gone_on_with(tmp_path: Path) -> None:
 def test_a_task_brings_its_settings_and_yours_win() -> None:
     pizza = "rlhf_gym/Pizza-v0"
     found = TeachingConfig(labels=9).for_task(pizza)
-    assert (found.learner.judges, found.learner.segment_length) == ("change", 28)
+    assert (found.learner.judges, found.learner.segment_length) == ("both", 28)
     assert found.schedule.total == 9
     assert TeachingConfig(task_settings=False).for_task(pizza) == PreferenceConfig()
     mine = PreferenceConfig(learner=RewardLearnerConfig(segment_length=5))

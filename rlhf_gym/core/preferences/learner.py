@@ -28,7 +28,7 @@ PROBES = 200
 """Segments on which a learned reward is compared with the gold one."""
 
 Metrics = dict[str, float]
-Judges = Literal["steps", "change"]
+Judges = Literal["steps", "change", "both"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class RewardLearnerConfig:
     """How a reward is learned from comparisons."""
 
     judges: Judges = "steps"
-    """What the reward network looks at: each step as it is done (steps), or how things stand after
-    it against before (change), where a rater judges what comes of the acts, not the acts."""
+    """What the reward network looks at: each step as it is done (steps), how things stand after it
+    against before (change), where a rater judges what comes of the acts, or that and, in a simple
+    form, the acts (both)."""
     segment_length: int = 12
     """Steps of each of the two clips that are compared."""
     selection: str = "disagreement"
@@ -117,7 +118,12 @@ class RewardLearner:
         self.replay = SegmentReplay(encoding, num_envs, self.config.memory)
         members = self.config.members
         self.ensemble = RewardEnsemble(
-            encoding, members, self.config.hidden, self.config.bins, seed=seed
+            encoding,
+            members,
+            self.config.hidden,
+            self.config.bins,
+            judges_acts=self.config.judges == "both",
+            seed=seed,
         )
         self.comparisons = Comparisons(encoding, members, seed=seed)
         self.asked = 0

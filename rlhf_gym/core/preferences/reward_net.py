@@ -115,6 +115,8 @@ class RewardEnsemble(nn.Module):
         members: how many networks; disagreement needs two or more.
         hidden: widths of their hidden layers.
         bins: soft bins of each number; 0 shows plain numbers. Images are never binned.
+        judges_acts: beside a potential, a bilinear term of what was seen before a step and what was
+            done, for what the change does not show, such as the order in which things were done.
         seed: of their beginnings.
 
     Attributes:
@@ -140,6 +142,7 @@ class RewardEnsemble(nn.Module):
         hidden: Sequence[int] = HIDDEN,
         bins: int = 0,
         *,
+        judges_acts: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -172,6 +175,14 @@ class RewardEnsemble(nn.Module):
             StackedLinear(members, inputs, outputs, generator)
             for inputs, outputs in pairwise(widths)
         )
+        self.acts: nn.Parameter | None = None
+        if judges_acts:
+            if not self.judges_change:
+                raise InvalidArgument(
+                    "judges_acts", True, "the network reads actions already", "Keep both ends"
+                )
+            pairs = (encoding.observation_features + 1) * encoding.action_features
+            self.acts = nn.Parameter(torch.zeros(members, pairs))
         self.register_buffer("low", torch.zeros(encoding.observation_features))
         self.register_buffer("high", torch.ones(encoding.observation_features))
         self.register_buffer("mean", torch.zeros(members))
@@ -187,7 +198,8 @@ class RewardEnsemble(nn.Module):
         """
         if self.judges_change:
             before, after = observations.chunk(2, -1)
-            return self._evaluate(self._shown(after)) - self._evaluate(self._shown(before))
+            change = self._evaluate(self._shown(after)) - self._evaluate(self._shown(before))
+            return change + self._of_acts(before[:, None], actions[:, None])
         if self.eyes is None:
             inputs = torch.cat([self._shown(observations), actions], -1)
         else:
@@ -203,6 +215,23 @@ class RewardEnsemble(nn.Module):
         place = (observations - self.low) / (self.high - self.low) * (self.bins - 1)
         distance = place[..., None] - torch.arange(self.bins)
         return torch.exp(-0.5 * distance.square()).flatten(-2)
+
+    def _of_acts(self, before: Tensor, actions: Tensor) -> Tensor:
+        """Bilinear terms summed over the steps of n clips, shape (members, n); 0 without them.
+
+        Args:
+            before: shape (n, steps, features).
+            actions: shape (n, steps, action_features).
+        """
+        if self.acts is None:
+            return torch.zeros(())
+        # And a 1: the mere act counts too, whatever was seen.
+        place = (before - self.low) / (self.high - self.low)
+        seen = torch.cat([place, torch.ones_like(place[..., :1])], -1)
+        # Linear in the pairs, so they can be summed before the weights: one product for a clip.
+        pairs = torch.einsum("nsf,nsa->nfa", seen, actions).flatten(1)
+        product: Tensor = self.acts @ pairs.T
+        return product
 
     def _evaluate(self, inputs: Tensor) -> Tensor:
         """The members' MLPs, shape (n, width) or (members, n, width) to (members, n)."""
@@ -225,7 +254,12 @@ class RewardEnsemble(nn.Module):
             ends = np.stack([observations[:, 0, :half], observations[:, -1, half:]])
             shown = self._shown(torch.from_numpy(ends.reshape(2 * count, half)))
             first, last = self._evaluate(shown).chunk(2, -1)
-            return last - first
+            _, done = self.encoding.tensors(
+                observations.reshape(count * steps, -1),
+                actions.reshape(count * steps, *self.encoding.action_shape),
+            )
+            before = torch.from_numpy(observations[..., :half])
+            return last - first + self._of_acts(before, done.reshape(count, steps, -1))
         rewards = self(
             *self.encoding.tensors(
                 observations.reshape(count * steps, *self.encoding.observation_shape),
@@ -281,7 +315,7 @@ class RewardEnsemble(nn.Module):
         Args:
             observations: as `Encoding` keeps them, shape (..., *observation_shape).
         """
-        if not self.bins:
+        if not self.bins and self.acts is None:
             return
         numbers = torch.from_numpy(observations).reshape(-1, self.encoding.observation_features)
         self.low.copy_(numbers.amin(0))
@@ -304,15 +338,23 @@ class RewardEnsemble(nn.Module):
     @torch.no_grad()
     def begin_anew(self, seed: int) -> None:
         """Forget everything: parameters of other beginnings, no shift, no scale, no penalty."""
-        fresh = RewardEnsemble(self.encoding, self.members, self.hidden, self.bins, seed=seed)
+        fresh = RewardEnsemble(
+            self.encoding,
+            self.members,
+            self.hidden,
+            self.bins,
+            judges_acts=self.acts is not None,
+            seed=seed,
+        )
         self.load_state_dict(fresh.state_dict())
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write it to one safetensors file."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        shape = json.dumps({"members": self.members, "hidden": self.hidden, "bins": self.bins})
-        save_file(self.state_dict(), path, metadata={"ensemble": shape})
+        shape = {"members": self.members, "hidden": self.hidden, "bins": self.bins}
+        shape["judges_acts"] = self.acts is not None
+        save_file(self.state_dict(), path, metadata={"ensemble": json.dumps(shape)})
         return path
 
     @classmethod
@@ -326,7 +368,7 @@ class RewardEnsemble(nn.Module):
             with safe_open(path, "pt") as file:
                 shape = json.loads((file.metadata() or {})["ensemble"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            ensemble = cls(encoding, shape["members"], shape["hidden"], shape["bins"])
+            ensemble = cls(encoding, **shape)
             ensemble.load_state_dict(tensors)
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise InvalidCheckpoint(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.pipelines.studies.kept import kept
 from rlhf_gym.pipelines.studies.preference_learning_cells import (
+    AUTOMATED,
     GOLD,
     PAYS,
     STUDIED,
@@ -46,6 +47,7 @@ COLUMNS = (
 )
 SHOWN = Pay("700 comparisons", labels=700)
 """Whose agent of seed 0 the strips show."""
+HEADLINE = (AUTOMATED, SHOWN, GOLD)
 
 
 def run(config: StudyConfig) -> None:
@@ -66,10 +68,12 @@ def run(config: StudyConfig) -> None:
     }
     try:
         for name in names:
-            # Seed by seed, so that an unfinished study has whole ones.
-            for seed in range(config.seeds):
-                for pay in pays:
-                    cells[name][pay.name].append(_kept_cell(folder, name, pay, seed))
+            # The headline first, and seed by seed: an unfinished study has whole rows of it.
+            for row in (HEADLINE, [pay for pay in pays if pay not in HEADLINE]):
+                for seed in range(config.seeds):
+                    for pay in row:
+                        if pay in pays:
+                            cells[name][pay.name].append(_kept_cell(folder, name, pay, seed))
     finally:
         found = _finished(cells)
         if found:

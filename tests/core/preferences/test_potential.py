@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
+from torch import nn
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidData
 from rlhf_gym.core.preferences import Encoding, RewardEnsemble, RewardLearnerConfig
@@ -30,8 +31,11 @@ def test_both_ends_of_a_step_stand_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("bins", [0, 6])
-def test_a_clip_is_worth_the_sum_of_its_steps(bins: int) -> None:
-    ensemble = RewardEnsemble(BOTH, 3, (8,), bins, seed=1)
+@pytest.mark.parametrize("judges_acts", [False, True])
+def test_a_clip_is_worth_the_sum_of_its_steps(bins: int, judges_acts: bool) -> None:
+    ensemble = RewardEnsemble(BOTH, 3, (8,), bins, judges_acts=judges_acts, seed=1)
+    if ensemble.acts is not None:
+        nn.init.normal_(ensemble.acts, generator=torch.Generator().manual_seed(0))
     seen, done = walk(5, 7)
     ensemble.cover(seen)
     steps = ensemble.judge(seen.reshape(-1, 4), done.reshape(-1)).reshape(3, 5, 7)
@@ -46,6 +50,18 @@ def test_going_round_in_circles_earns_nothing_even_normalised() -> None:
     paid = ensemble.rewards(seen[0], done[0])
     assert np.abs(paid).max() > 0.1
     assert paid.sum() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_acts_by_hand() -> None:
+    encoding = Encoding(Box(0.0, 1.0, (1,), np.float32), Discrete(2), both_ends=True)
+    ensemble = RewardEnsemble(encoding, 1, (4,), judges_acts=True)
+    assert ensemble.acts is not None
+    # Weights of (seen, act 0), (seen, act 1), (any, act 0), (any, act 1).
+    ensemble.acts.data = torch.tensor([[10.0, 20.0, 1.0, 2.0]])
+    # Nothing changes, so the potential says 0: act 1 at 0.5 is worth 0.5 * 20 + 2 = 12.
+    seen = np.float32([[[0.5, 0.5]]])
+    assert ensemble.returns(seen, np.array([[1]])).item() == pytest.approx(12.0)
+    assert ensemble.judge(seen[0], np.array([1])).item() == pytest.approx(12.0)
 
 
 def test_soft_bins_by_hand() -> None:
@@ -69,7 +85,7 @@ def test_begun_anew_is_another_untaught_network() -> None:
 
 
 def test_saved_with_its_bins(tmp_path: Path) -> None:
-    ensemble = RewardEnsemble(BOTH, 2, (8,), 4, seed=3)
+    ensemble = RewardEnsemble(BOTH, 2, (8,), 4, judges_acts=True, seed=3)
     seen, done = walk(1, 9)
     ensemble.cover(seen)
     loaded = RewardEnsemble.load(ensemble.save(tmp_path / "reward.safetensors"), BOTH)
@@ -83,6 +99,9 @@ def test_mistakes_are_named() -> None:
         RewardEnsemble(BOTH, bins=1)
     with pytest.raises(InvalidArgument, match="both_ends"):
         Encoding(Box(0, 255, (48, 48, 3), np.uint8), Discrete(2), both_ends=True)
+    one_end = Encoding(BOTH.observation_space, BOTH.action_space)
+    with pytest.raises(InvalidArgument, match="judges_acts"):
+        RewardEnsemble(one_end, judges_acts=True)
     with pytest.raises(InvalidArgument, match="judges"):
         RewardLearnerConfig(judges="wishes")  # type: ignore[arg-type]
     with pytest.raises(InvalidData, match="own encoding"):
