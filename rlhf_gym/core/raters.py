@@ -31,16 +31,25 @@ class RaterNoise:
         names: the raters, each once.
         prior: noise expected of a rater of whom nothing is known yet.
         strength: how many answers that expectation is worth.
+        window: how many of the last answers are remembered; scores that have changed since make
+            older ones say little.
 
     Raises:
-        InvalidArgument: a name twice, a prior that is no probability, or no strength.
+        InvalidArgument: a name twice, a prior that is no probability, no strength or no window.
 
     Source: Dawid and Skene (1979), "Maximum Likelihood Estimation of Observer Error-Rates Using the
         EM Algorithm", with one error rate per rater, and scores in the place of true classes; with
         a model that is trained meanwhile, Raykar et al. (2010), "Learning From Crowds".
     """
 
-    def __init__(self, names: Sequence[str], *, prior: float = 0.1, strength: float = 10.0) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        prior: float = 0.1,
+        strength: float = 10.0,
+        window: int = 20_000,
+    ) -> None:
         if len(set(names)) < len(names):
             raise InvalidArgument("names", list(names), "a name twice", "Give each rater once")
         if not 0 < prior < 1:
@@ -49,9 +58,12 @@ class RaterNoise:
             raise InvalidArgument(
                 "strength", strength, "a rater without answers would have no noise", "Give 10"
             )
+        if window < 1:
+            raise InvalidArgument("window", window, "nothing is remembered", "Give 1 or more")
         self._index = {name: number for number, name in enumerate(names)}
         self._prior = prior
         self._strength = strength
+        self._window = window
         self._noise = torch.full((len(names),), prior, dtype=torch.float64)
         self._noted: list[Tensor] = []
         """Rater, log-probability and log-probability by chance, each of shape (3, answers)."""
@@ -97,9 +109,12 @@ class RaterNoise:
         """
         rows = torch.stack([part.detach().double() for part in (raters, log_probs, log_random)])
         self._noted.append(rows.cpu())
+        remembered = sum(part.shape[1] for part in self._noted)
+        while remembered - self._noted[0].shape[1] >= self._window:
+            remembered -= self._noted.pop(0).shape[1]
 
     def update(self) -> None:
-        """Move every rater's noise to what is likeliest by the answers noted since the last call.
+        """Move every rater's noise to what is likeliest by the answers that are remembered.
 
         Each step: from the noise the probability that each answer was random, and from these the
         noise, the prior counting as so many answers more.
@@ -115,7 +130,6 @@ class RaterNoise:
                 expected = torch.full_like(self._noise, self._prior * self._strength)
                 expected.index_add_(0, raters, shares)
                 self._noise = (expected / (answers + self._strength)).clamp(max=MOST)
-        self._noted = []
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs, in what JSON can hold."""

@@ -46,6 +46,21 @@ def test_one_update_finds_the_maximum_of_the_posterior():
     assert raters.by_rater["anna"] == pytest.approx(float(grid[posterior.argmax()]), abs=2e-3)
 
 
+def test_old_answers_are_forgotten():
+    raters = RaterNoise(["anna"], window=3)
+    who, impossible, certain = (
+        torch.zeros(3, dtype=torch.long),
+        torch.full((3,), -1e9),
+        torch.zeros(3),
+    )
+    raters.observe(who, impossible, certain)
+    raters.observe(who, certain, impossible)
+    raters.update()
+    assert raters.by_rater["anna"] == pytest.approx(1 / 13)  # (0 + 1) / (3 + 10)
+    with pytest.raises(InvalidArgument, match="window="):
+        RaterNoise(["anna"], window=0)
+
+
 def test_an_answer_that_says_nothing_leaves_the_prior():
     raters = RaterNoise(["anna"], prior=0.3)
     half = torch.full((500,), -math.log(2.0))

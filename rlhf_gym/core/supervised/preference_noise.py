@@ -1,8 +1,8 @@
-"""Rater noise in reward training: known, or learned by a callback of Trainer epoch by epoch.
+"""Rater noise in reward training: known, or learned by a callback of Trainer meanwhile.
 
-While an epoch trains the scores, each answer is noted as the model judged it before it learned from
-it; after the epoch the noise moves to what these say (`RaterNoise.update`), and the next one trains
-with it. Trainer stays as it is, and its checkpoints hold the noise.
+While the scores are trained, each answer is noted as the model judged it before it learned from it;
+ten times an epoch the noise moves to what the answers of the last epoch say (`RaterNoise.update`),
+and training goes on with it. Trainer stays as it is, and its checkpoints hold the noise.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from rlhf_gym.core.supervised.preference_batches import (
 from rlhf_gym.core.supervised.preference_data import Judgement
 
 EVERYBODY = "everybody"
+UPDATES = 10
+"""Updates of the noise in an epoch."""
+MOST_REMEMBERED = 20_000
+"""Answers; they go into every checkpoint, and more would say no more."""
 
 
 class AnswerNoise:
@@ -47,6 +51,7 @@ class AnswerNoise:
 
     def __init__(self, setting: NoiseSetting, judgements: Sequence[Judgement] = ()) -> None:
         names = sorted({judged.rater for judged in judgements})
+        window = max(1, min(len(judgements), MOST_REMEMBERED))
         self.numbers: Mapping[str, int] = dict.fromkeys(names, 0)
         self.learned: RaterNoise | None = None
         self._known = setting.random
@@ -55,10 +60,10 @@ class AnswerNoise:
                 raise InvalidArgument(
                     "noise", setting.kind, "some rows name no rater", "Give each row a 'rater'"
                 )
-            self.learned = RaterNoise(names)
+            self.learned = RaterNoise(names, window=window)
             self.numbers = self.learned.numbers
         elif setting.kind == "learned":
-            self.learned = RaterNoise([EVERYBODY])
+            self.learned = RaterNoise([EVERYBODY], window=window)
 
     def of(self, raters: Tensor) -> Noise:
         """Probability that answers by these raters are random, for a likelihood.
@@ -98,7 +103,7 @@ NO_NOISE = AnswerNoise(NoiseSetting("share"))
 
 
 class RaterNoiseCallback(TrainerCallback, ExportableState):
-    """Expectation maximisation beside training: after each epoch the noise is updated.
+    """Expectation maximisation beside training: every now and then the noise is updated.
 
     Args:
         noise: what the loss uses, changed in place.
@@ -126,11 +131,13 @@ class RaterNoiseCallback(TrainerCallback, ExportableState):
         if kept and type(self).__name__ in kept:
             self._noise.load_state_dict(kept[type(self).__name__]["attributes"])
 
-    def on_epoch_end(
+    def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Maximisation; what was noted is used up."""
-        self._noise.update()
+        """Maximisation, ten times an epoch, and with its last step before it is evaluated."""
+        every = max(1, int(state.max_steps / max(1.0, args.num_train_epochs)) // UPDATES)
+        if state.global_step % every == 0 or state.global_step == state.max_steps:
+            self._noise.update()
 
     def state(self) -> dict[str, Any]:
         """For Trainer's checkpoint."""

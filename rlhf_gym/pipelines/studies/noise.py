@@ -69,11 +69,10 @@ CONDITIONS = (
     Condition("right labels, plain", "right"),
     Condition("30 % turned, plain", "turned"),
     Condition("30 % turned, share known", "turned", f"flipped={TURNED}"),
-    Condition("30 % turned, share learned", "turned", "learned"),
     Condition("one of four at random, plain", "raters"),
     Condition("one of four at random, noise by rater", "raters", "raters"),
 )
-RIGHT, PLAIN, KNOWN, LEARNED, CROWD, BY_RATER = (condition.name for condition in CONDITIONS)
+RIGHT, PLAIN, KNOWN, CROWD, BY_RATER = (condition.name for condition in CONDITIONS)
 
 
 def run(config: StudyConfig) -> None:
@@ -225,7 +224,7 @@ def publish(cells: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> N
         report.add(name, *(over_seeds([one[metric] for one in found]) for metric in METRICS))
     gains = {
         better: {metric: gain(cells[better], cells[plain], metric) for metric in METRICS}
-        for better, plain in ((KNOWN, PLAIN), (LEARNED, PLAIN), (BY_RATER, CROWD))
+        for better, plain in ((KNOWN, PLAIN), (BY_RATER, CROWD))
     }
     for name, by_metric in gains.items():
         words = ", ".join(f"{metric.replace('_', ' ')} {by_metric[metric]}" for metric in METRICS)
@@ -267,15 +266,9 @@ def share_recovered(
 
 
 def _noise_words(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    by_rater = {
-        name: over_seeds([one["noise"][name] for one in cells[BY_RATER]]) for name in RATERS
-    }
-    shares = over_seeds([one["noise"]["everybody"] for one in cells[LEARNED]])
-    words = ", ".join(f"{name} {share}" for name, share in by_rater.items())
-    return (
-        f"Random answers as learned: {words}; in truth 0, 0, 0 and 1. With {TURNED:.0%} turned: "
-        f"{shares}, where {2 * TURNED:.1f} random answers make {TURNED:.1f} wrong ones."
-    )
+    found = {name: over_seeds([one["noise"][name] for one in cells[BY_RATER]]) for name in RATERS}
+    words = ", ".join(f"{name} {share}" for name, share in found.items())
+    return f"Share of random answers, as learned: {words}; in truth 0, 0, 0 and 1."
 
 
 def _wording(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
