@@ -74,6 +74,7 @@ class FitWithRanges(NamedTuple):
         peak_gain: the gain there.
         turned: share of the resamples in which the curve turns down within the data.
         r_squared: share of the fitted points' variance that the curve explains.
+        reach: largest KL that was fitted, nats.
     """
 
     fit: Fit
@@ -83,6 +84,7 @@ class FitWithRanges(NamedTuple):
     peak_gain: Range
     turned: float
     r_squared: float
+    reach: float
 
 
 def best_of_n_kl(n: Floats) -> Floats:
@@ -175,6 +177,7 @@ def fit_with_ranges(
         peak_gain=range_of(_gain_at_peak),
         turned=float(np.mean([one.peak < d.max() for one in drawn])),
         r_squared=float(1 - residual / np.square(gain - gain.mean()).sum()),
+        reach=float(d.max() ** 2),
     )
 
 

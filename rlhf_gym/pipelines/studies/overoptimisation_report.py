@@ -132,8 +132,7 @@ def fit_report(
                 name,
                 fit.alpha,
                 fit.beta,
-                fit.peak_kl,
-                fit.peak_gain,
+                *_peak(fit),
                 f"{fit.turned:.0%}",
                 f"{fit.r_squared:.2f}",
             )
@@ -146,6 +145,13 @@ def fit_report(
         f"{MEMBERS} reward models of the same pairs."
     )
     return report
+
+
+def _peak(fit: FitWithRanges) -> tuple[str, str]:
+    """KL and gain at the peak; a peak that nothing was measured near is no number."""
+    if fit.peak_kl.value > fit.reach:
+        return f"none up to {fit.reach:.3g}", ""
+    return str(fit.peak_kl), str(fit.peak_gain)
 
 
 def course_report(rl: Mapping[str, Curve]) -> StudyReport:
