@@ -1,4 +1,4 @@
-"""What suits the toy tasks: settings found by trying, on seeds that no table reports.
+"""What suits the toy tasks: settings found by trying Pizza on seeds that no table reports.
 
 One set of settings for the agent, whatever pays it, and one for learning what to pay.
 """

@@ -7,7 +7,7 @@ rlhf-gym study preferences --strips
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,13 +67,8 @@ def run(config: StudyConfig) -> None:
         name: {pay.name: [] for pay in pays} for name in names
     }
     try:
-        for name in names:
-            # The headline first, and seed by seed: an unfinished study has whole rows of it.
-            for row in (HEADLINE, [pay for pay in pays if pay not in HEADLINE]):
-                for seed in range(config.seeds):
-                    for pay in row:
-                        if pay in pays:
-                            cells[name][pay.name].append(_kept_cell(folder, name, pay, seed))
+        for name, pay, seed in _order(names, pays, config.seeds):
+            cells[name][pay.name].append(_kept_cell(folder, name, pay, seed))
     finally:
         found = _finished(cells)
         if found:
@@ -133,6 +128,16 @@ def _wins(name: str, pay: str, ones: Sequence[Mapping[str, Any]]) -> list[str]:
 def _mean_of(ones: Sequence[Mapping[str, Any]], field: str, form: str = ".2f") -> str:
     values = [one[field] for one in ones if one.get(field) is not None]
     return format(sum(values) / len(values), form) if values else ""
+
+
+def _order(names: Sequence[str], pays: Sequence[Pay], seeds: int) -> Iterator[tuple[str, Pay, int]]:
+    """The headline of every task first, and seed by seed: so an unfinished study has whole rows."""
+    first = [pay for pay in pays if pay in HEADLINE]
+    for part in (first, [pay for pay in pays if pay not in HEADLINE]):
+        for name in names:
+            for seed in range(seeds):
+                for pay in part:
+                    yield name, pay, seed
 
 
 def _finished(cells: Cells) -> dict[str, dict[str, list[Mapping[str, Any]]]]:

@@ -43,17 +43,17 @@ def draw_strip(task: Task, agent: Path, picture: Path) -> Path:
         )
     kind = CONTROL_AGENTS.load(task.agent)
     trained: Any = kind.load_class().load(agent, device="cpu")
-    figure = Figure(figsize=(1.8 * MOMENTS, 4.0), layout="constrained")
+    figure = Figure(figsize=(2.0 * MOMENTS, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, MOMENTS)
-    for row, (title, player) in enumerate((("before", None), ("after 700 comparisons", trained))):
+    for row, (title, player) in enumerate((("by chance", None), ("taught", trained))):
         frames, gold = _episode(task.env, player, masked=kind.is_masked)
         chosen = np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int)
         for axes, moment in zip(panels[row], chosen.tolist(), strict=True):
             axes.imshow(frames[moment])
             axes.set_axis_off()
-            axes.set_title(f"step {moment}", fontsize=8, color="0.4")
-        panels[row][0].set_title(f"{title}: gold {gold:+.1f}", loc="left", fontsize=9)
+            name = f"step {moment}" if moment else f"{title}: gold {gold:+.1f}"
+            axes.set_title(name, loc="left", fontsize=8)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=80)
     return picture
