@@ -66,7 +66,11 @@ def teacher(name: str, truth: Mapping[tuple[str, str], float], seed: int) -> Lab
 
 
 def label(
-    store: FeedbackStore, ids: Sequence[int], labeler: Labeler, ticket: str, chunk: int = CHUNK
+    store: FeedbackStore,
+    ids: Sequence[int],
+    labeler: Labeler,
+    ticket: str,
+    chunk: int | None = CHUNK,
 ) -> None:
     """Let a labeler answer what it has not answered yet.
 
@@ -75,15 +79,18 @@ def label(
         ids: their numbers.
         labeler: whose name becomes the rater's.
         ticket: beginning of the name of each answer.
-        chunk: answers are stored after so many queries.
+        chunk: answers are stored after so many queries. None asks about all of them again, answered
+            or not: a synthetic teacher of the same seed then makes the same mistakes as before.
     """
     done = {given.query_id for given in store.feedback(raters=(labeler.name,))}
     left = [number for number in ids if number not in done]
-    for start in range(0, len(left), chunk):
-        part = left[start : start + chunk]
+    asked = left if chunk else list(ids) if left else []
+    for start in range(0, len(asked), chunk or len(asked) or 1):
+        part = asked[start : start + (chunk or len(asked))]
         queries: list[Query] = [store.query(number).query for number in part]
         for number, answer in zip(part, labeler.label(queries), strict=True):
-            store.answer(number, labeler.name, answer, ticket=f"{ticket}/{number}")
+            if number not in done:
+                store.answer(number, labeler.name, answer, ticket=f"{ticket}/{number}")
 
 
 def wait(

@@ -170,8 +170,7 @@ class Round:
         if config.labeler == MODEL and model is not None:
             label(store, ids, model, ticket)
             return
-        # All at once, so that a resumed round draws the same mistakes.
-        label(store, ids, teacher(config.labeler, self.truth(), self.seed), ticket, chunk=len(ids))
+        label(store, ids, teacher(config.labeler, self.truth(), self.seed), ticket, chunk=None)
 
     def learn_reward(self, store: FeedbackStore) -> None:
         """Reward models from the labels of all rounds; split and order are each one's own."""

@@ -19,7 +19,7 @@ from rlhf_gym.core.store import FeedbackStore
 from rlhf_gym.pipelines.environment import EnvironmentConfig
 from rlhf_gym.pipelines.generation import Generation
 from rlhf_gym.pipelines.rlhf import RLHFConfig, RLHFLoop
-from rlhf_gym.pipelines.rlhf_labels import LabelsMissing, Waiting, label, progress, wait
+from rlhf_gym.pipelines.rlhf_labels import LabelsMissing, Waiting, label, progress, teacher, wait
 from rlhf_gym.pipelines.rlhf_queries import Sampled, candidates, select
 
 LABELS = 8
@@ -132,6 +132,26 @@ def test_what_was_answered_before_a_kill_is_not_asked_again(tmp_path: Path) -> N
         label(store, ids, again, "t", chunk=3)
         assert len(again.met) == 4
         assert len(store.feedback()) == 10
+
+
+def test_a_teacher_who_is_resumed_makes_the_same_mistakes(tmp_path: Path) -> None:
+    queries = pairs(20)
+    texts = [s for query in queries for s in query.segments if isinstance(s, TextSegment)]
+    truth = {(s.prompt, s.completion): float(s.completion == "good") for s in texts}
+
+    def teach(name: str, known: int) -> list[Label]:
+        with FeedbackStore(tmp_path / name) as store:
+            ids = store.add(queries)
+            given = teacher("stochastic", truth, seed=1).label(queries)
+            for number, answer in list(zip(ids, given, strict=True))[:known]:
+                store.answer(number, "stochastic", answer)
+            label(store, ids, teacher("stochastic", truth, seed=1), "t", chunk=None)
+            return [one.label for one in store.feedback()]
+
+    whole = teach("whole.db", known=0)
+    assert teach("resumed.db", known=7) == whole
+    assert len(whole) == 20
+    assert {answer.order for answer in whole if isinstance(answer, Ranking)} == {(0, 1), (1, 0)}
 
 
 def test_waiting_ends_with_the_last_answer(tmp_path: Path) -> None:
