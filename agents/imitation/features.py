@@ -14,7 +14,8 @@ import torch
 
 from rlhf_gym.agents.imitation.feature_encoding import FeatureEncoding, Steps
 from rlhf_gym.core.errors import InvalidArgument
-from rlhf_gym.core.preferences.reward_net import RewardEnsemble, StackedLinear
+from rlhf_gym.core.preferences.reward_net import RewardEnsemble
+from rlhf_gym.core.preferences.stacked_layers import StackedLinear
 
 
 @dataclass(frozen=True)

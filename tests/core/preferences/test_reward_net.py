@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint
 from rlhf_gym.core.preferences import Encoding, RewardEnsemble
-from rlhf_gym.core.preferences.reward_net import StackedEyes
+from rlhf_gym.core.preferences.stacked_layers import StackedEyes
 
 IMAGES = Encoding(Box(0, 255, (48, 43, 3), np.uint8), Box(-1, 1, (2,)))
 
