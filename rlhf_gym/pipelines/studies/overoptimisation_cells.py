@@ -239,7 +239,7 @@ def combine_scores(
     mean = np.asarray(scores.mean(0))
     if combine == "mean":
         return mean
-    return mean - (scores.std(0) if combine == "deviations" else scores.var(0))
+    return np.asarray(mean - (scores.std(0) if combine == "deviations" else scores.var(0)))
 
 
 def _score_pool(model: Path, pool: Mapping[str, Any]) -> NDArray[np.float64]:
