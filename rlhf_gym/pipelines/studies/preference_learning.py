@@ -7,7 +7,7 @@ rlhf-gym study preferences --strips
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,14 +63,11 @@ def run(config: StudyConfig) -> None:
     pays = TEACHERS if config.teachers else PAYS
     if config.teachers:
         names = ["pizza"]
-    cells: dict[str, dict[str, list[Any]]] = {
-        name: {pay.name: [] for pay in pays} for name in names
-    }
     try:
         for name, pay, seed in _order(names, pays, config.seeds):
-            cells[name][pay.name].append(_kept_cell(folder, name, pay, seed))
+            _kept_cell(folder, name, pay, seed)
     finally:
-        found = _finished(cells)
+        found = _finished(folder, names, pays, config.seeds)
         if found:
             target = folder / "teachers" if config.teachers else folder
             target.mkdir(parents=True, exist_ok=True)
@@ -140,16 +137,30 @@ def _order(names: Sequence[str], pays: Sequence[Pay], seeds: int) -> Iterator[tu
                     yield name, pay, seed
 
 
-def _finished(cells: Cells) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
-    """What has at least one seed."""
-    found = {
-        name: {pay: list(ones) for pay, ones in by_pay.items() if ones}
-        for name, by_pay in cells.items()
-    }
-    return {name: by_pay for name, by_pay in found.items() if by_pay}
+def _finished(
+    folder: Path, names: Sequence[str], pays: Sequence[Pay], seeds: int
+) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
+    """What is there by now, in the order of the table; no empty rows."""
+    found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for name in names:
+        for pay in pays:
+            for seed in range(seeds):
+                try:
+                    one = _kept_cell(folder, name, pay, seed, train=_not_there)
+                except FileNotFoundError:
+                    continue
+                found.setdefault(name, {}).setdefault(pay.name, []).append(one)
+    return found
 
 
-def _kept_cell(folder: Path, name: str, pay: Pay, seed: int) -> dict[str, Any]:
+def _not_there(*_: object) -> dict[str, Any]:
+    raise FileNotFoundError
+
+
+def _kept_cell(
+    folder: Path, name: str, pay: Pay, seed: int, train: Callable[..., dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """A cell from its file, or trained now by `cell`, or by what is given."""
     if pay.labels and pay.teacher == "oracle" and not pay.automated_weight:
         pay = Pay(f"{pay.labels} comparisons", labels=pay.labels)  # one cell in both tables
     task = STUDIED[name]
@@ -157,7 +168,7 @@ def _kept_cell(folder: Path, name: str, pay: Pay, seed: int) -> dict[str, Any]:
     is_shown = pay == SHOWN and seed == 0
     kept_agent = _agent_path(folder, name) if is_shown else None
     settings = _settings(task, pay, seed)
-    return kept(place, settings, lambda: cell(task, pay, seed, kept_agent))
+    return kept(place, settings, lambda: (train or cell)(task, pay, seed, kept_agent))
 
 
 def _settings(task: Task, pay: Pay, seed: int) -> dict[str, Any]:
