@@ -67,7 +67,7 @@ def show(config: CompareConfig) -> None:
     for cell in unfinished:
         console.print(f"{cell.name}: {_why(cell)}", markup=False, soft_wrap=True)
     console.print(
-        f"rlhf-gym report {folder}\ntensorboard --logdir {folder}", markup=False, soft_wrap=True
+        f"\nrlhf-gym report {folder}\ntensorboard --logdir {folder}", markup=False, soft_wrap=True
     )
     if any((cell.folder / FAILURE).is_file() for cell in unfinished):
         sys.exit(1)
