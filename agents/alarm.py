@@ -60,6 +60,8 @@ class AlarmLimits:
     Attributes:
         sigmas: standard errors that a change must exceed. Many chapters are compared, so 2 would
             ring by chance.
+        gold_loss: share of what gold has gained since training began that must be lost again; a
+            policy that hardly varies has errors so small that any change exceeds them.
         length_factor: length may grow by this factor, or shrink by it, while the score rises.
         repetition_rise: rise of the share of repeated n-grams while the score rises.
         kl_per_token: nats; at 3 the reference thinks a token 20 times less likely than the policy
@@ -67,13 +69,15 @@ class AlarmLimits:
     """
 
     sigmas: float = 4.0
+    gold_loss: float = 0.1
     length_factor: float = 1.5
     repetition_rise: float = 0.1
     kl_per_token: float = 3.0
 
     def __post_init__(self) -> None:
-        least = {"sigmas": 0.0, "length_factor": 1.0, "repetition_rise": 0.0, "kl_per_token": 0.0}
-        for name, bound in least.items():
+        least = {"length_factor": 1.0}
+        for name in ("sigmas", "gold_loss", "length_factor", "repetition_rise", "kl_per_token"):
+            bound = least.get(name, 0.0)
             value = getattr(self, name)
             if not value > bound:
                 raise InvalidArgument(
@@ -85,7 +89,8 @@ class OveroptimisationAlarm(BaseCallback):
     """Says when, and why, the reward should no longer be trusted; training goes on.
 
     After every `window` responses the latest are compared with earlier ones. If the environment has
-    a gold reward, the alarm rings when gold is below its best and the score above what it was then.
+    a gold reward, the alarm rings when gold has lost some of what it had gained at its best and the
+    score is above what it was then.
     If it has none, it rings when length or repetition has moved far from where training began while
     the score rose, or when the KL to the reference is past all reason.
 
@@ -192,8 +197,14 @@ def signs(chapters: Sequence[Chapter], limits: AlarmLimits) -> Iterator[tuple[st
 def _parted(chapters: Sequence[Chapter], limits: AlarmLimits) -> Iterator[tuple[str, str]]:
     now = chapters[-1].means
     best = max(chapters[:-1], key=lambda chapter: chapter.means["gold"].value)
+    gained = best.means["gold"].value - chapters[0].means["gold"].value
+    lost = best.means["gold"].value - now["gold"].value
     fell = best.means["gold"].above(now["gold"]) > limits.sigmas
-    if fell and now["score"].above(best.means["score"]) > limits.sigmas:
+    if (
+        fell
+        and lost > limits.gold_loss * gained
+        and now["score"].above(best.means["score"]) > limits.sigmas
+    ):
         changes = [_told(name, best.means, now) for name in ("gold", "score")]
         yield "gold", f"since step {best.step} {' while '.join(changes)}"
 

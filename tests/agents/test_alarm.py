@@ -61,6 +61,13 @@ def test_with_gold_only_their_parting_rings(last: dict[str, float]) -> None:
     assert kinds(*history, chapter(300, **last)) == []
 
 
+@pytest.mark.parametrize(("gold", "expected"), [(9.1, []), (8.9, ["gold"])])
+def test_a_tenth_of_what_was_gained_may_be_lost(gold: float, expected: list[str]) -> None:
+    """Gold gained 10; a loss of 0.9 is 6 standard errors of the difference, one of 1.1 nearly 8."""
+    history = [chapter(100, score=0, gold=0), chapter(200, score=1, gold=10)]
+    assert kinds(*history, chapter(300, score=2, gold=gold)) == expected
+
+
 @pytest.mark.parametrize(
     ("last", "expected"),
     [
