@@ -36,6 +36,8 @@ class Mean(NamedTuple):
     def above(self, other: Mean) -> float:
         """By how many standard errors of the difference this mean is larger."""
         difference = self.value - other.value
+        if difference == 0.0:  # between two that do not vary as well
+            return 0.0
         error = math.hypot(self.error, other.error)
         return difference / error if error else math.copysign(math.inf, difference)
 

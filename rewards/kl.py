@@ -83,7 +83,9 @@ class KLPenalty(SignedTerm):
     Args:
         reference: the frozen causal LM, or a directory or hub name to load it from.
         coef: reward per nat, 0 or more, or a controller that moves it.
-        estimator: "k1", "k2", "k3", or "exact" (the whole distributions).
+        estimator: "k1", "k2", "k3", or "exact" (the whole distributions). Only k1 has, as a reward,
+            the gradient of the KL: the others' dependence on the policy is not differentiated
+            (`rlhf-gym study kl` prints by how much they miss it).
         placement: "token", or "sequence" for all of it at the last token.
         mode: "sampled", or "soft" (see above).
         name: tag of the term.

@@ -4,7 +4,9 @@ With x drawn from the policy and lr = log pi(x) - log pi_ref(x):
 
     k1 = lr                     unbiased, high variance, may be negative
     k2 = lr^2 / 2               biased, low variance, never negative
-    k3 = exp(-lr) - 1 + lr      unbiased, lower variance than k1, never negative
+    k3 = exp(-lr) - 1 + lr      unbiased, lower variance than k1 near the reference, never negative
+
+These are statements about values. About gradients, as a reward and as a loss, see docs/kl.md.
 
 Source: Schulman, "Approximating KL Divergence" (2020), http://joschu.net/blog/kl-approx.html
 """

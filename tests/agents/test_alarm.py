@@ -61,6 +61,12 @@ def test_with_gold_only_their_parting_rings(last: dict[str, float]) -> None:
     assert kinds(*history, chapter(300, **last)) == []
 
 
+def test_what_does_not_vary_did_not_change() -> None:
+    still = Mean(0.4, 0.0)
+    assert still.above(still) == 0.0
+    assert still.above(Mean(0.3, 0.0)) == float("inf")
+
+
 @pytest.mark.parametrize(("gold", "expected"), [(9.1, []), (8.9, ["gold"])])
 def test_a_tenth_of_what_was_gained_may_be_lost(gold: float, expected: list[str]) -> None:
     """Gold gained 10; a loss of 0.9 is 6 standard errors of the difference, one of 1.1 nearly 8."""

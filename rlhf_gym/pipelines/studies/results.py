@@ -21,13 +21,17 @@ class Interval:
     Attributes:
         mean: over the seeds.
         low, high: percentile bootstrap of the mean.
+        count: how many seeds; one has no interval.
     """
 
     mean: float
     low: float
     high: float
+    count: int = 2
 
     def __str__(self) -> str:
+        if self.count < 2:
+            return f"{self.mean:.3f} (one seed)"
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -44,7 +48,7 @@ def over_seeds(values: Sequence[float], resamples: int = 10_000) -> Interval:
     rng = np.random.default_rng(0)
     draws = rng.choice(numbers, size=(resamples, len(numbers))).mean(-1)
     low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(float(numbers.mean()), float(low), float(high))
+    return Interval(float(numbers.mean()), float(low), float(high), len(numbers))
 
 
 @dataclass
