@@ -14,19 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from rlhf_gym.core.errors import InvalidArgument, InvalidData
+from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import StageConfig, close_folder, last_checkpoint, open_folder
 from rlhf_gym.core.supervised.noise_setting import NoiseSetting
 from rlhf_gym.core.supervised.preference_data import (
-    Example,
     Judgement,
     encode,
     read_judgements,
-    read_responses,
 )
 from rlhf_gym.core.supervised.preference_split import split_judgements
+from rlhf_gym.core.supervised.reward_scale import normalise, scale_responses
 from rlhf_gym.core.tokenizers import TokenizerKind
 
 if TYPE_CHECKING:
@@ -36,9 +33,6 @@ if TYPE_CHECKING:
     from rlhf_gym.core.likelihoods import Noise
     from rlhf_gym.core.supervised.preference_noise import AnswerNoise
     from rlhf_gym.core.supervised.trainer import Batch
-
-SCALE_JUDGEMENTS = 4096
-"""Scores are normalised on the responses of so many rows at most: to within 2 %."""
 
 REPORT_FILE = "report.md"
 """Where a person reads what the result is worth, and to whom."""
@@ -160,7 +154,7 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
     folder = open_folder(config, "reward-model")
     split = split_judgements(config)
     worded = [] if config.paraphrases is None else read_judgements(config.paraphrases)
-    scaled_on = _scale_responses(config, split.train)
+    scaled_on = scale_responses(config, split.train)
     model, tokenizer = _starting_point(config, folder, split.train)
 
     from rlhf_gym.core.models import context_length
@@ -206,7 +200,7 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
     best.restore(model)
     metrics, bands = evaluate_reward_model(model, held, pad_id, held_noise)
     report = examine(model, held, reworded, pad_id, noise.by_rater)
-    mean, std = _normalise(model, scaled, pad_id)
+    mean, std = normalise(model, scaled, pad_id)
     result = RewardModelResult(
         output=folder,
         parameters=model.num_parameters(),
@@ -247,41 +241,6 @@ def feedback_loss(model: nn.Module, batch: Batch, *, noise: AnswerNoise | None =
         shares = noise.of(targets.raters)
     # Weights have mean 1 over all data: a batch of experts may well move more than another.
     return -(targets.weights * judgement_log_probs(scores, targets, shares)).mean()
-
-
-def _scale_responses(config: RewardModelConfig, train: list[Judgement]) -> list[Judgement]:
-    """Whose scores get mean 0 and deviation 1: given responses, or the training ones.
-
-    Raises:
-        InvalidData: all of them are the same.
-    """
-    judgements = train
-    if config.normalise_on is not None:
-        judgements = read_responses(config.normalise_on, columns=config.columns)
-    if len({(j.prompt, response) for j in judgements for response in j.responses}) < 2:
-        raise InvalidData(
-            "normalise_on",
-            config.normalise_on,
-            "one response has one score, and no deviation",
-            "Give many different ones",
-        )
-    if len(judgements) <= SCALE_JUDGEMENTS:
-        return judgements
-    drawn = np.random.default_rng(config.seed).choice(
-        len(judgements), SCALE_JUDGEMENTS, replace=False
-    )
-    return [judgements[i] for i in drawn]
-
-
-def _normalise(model: PreTrainedModel, examples: list[Example], pad_id: int) -> tuple[float, float]:
-    """Fold mean 0 and deviation 1 on these responses into the model; what they were before."""
-    from rlhf_gym.core.reward_head import fold_normalisation
-    from rlhf_gym.core.supervised.reward_evaluation import score_sequences
-
-    scores = score_sequences(model, [ids for e in examples for ids in e.sequences], pad_id)
-    mean, std = float(scores.mean()), float(scores.std(correction=0))
-    fold_normalisation(model, mean, std)
-    return mean, std
 
 
 def _starting_point(
