@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from rlhf_gym.pipelines.studies import StudyConfig
 
 ROUNDS = 3
-LABELS = 32
-"""Pairs labelled in each round."""
-TOKENS = 8_000
-"""Response tokens of each policy's training."""
-EPISODES = 512
+LABELS = 8
+"""Pairs labelled in each round: few, for 16 already decide 87 % of other pairs as the oracle."""
+TOKENS = 24_000
+"""Response tokens of each policy's training: at 8,000, chance moves gold more than labels do."""
+EPISODES = 256
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ Cell = Mapping[str, Any]
 
 
 def run(config: StudyConfig) -> None:
-    """Every way once per seed, and one report."""
+    """Every way once per seed, and one report, of the seeds that are complete so far."""
     folder = config.output / "loop"
     base = write_base(folder)
     cells: dict[str, list[Cell]] = {way.name: [] for way in WAYS}
     for seed in range(config.seeds):
         for way in WAYS:
             cells[way.name].append(cell(way, base, folder, seed))
-    publish(cells, folder)
+        publish(cells, folder)
 
 
 def cell(way: Way, base: Path, folder: Path, seed: int) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def loop_config(way: Way, base: Path, output: Path, seed: int) -> RLHFConfig:
         output=str(output),
         reward_base=str(base),
         members=2,
-        reward_epochs=6.0,
+        reward_epochs=12.0,
         total_timesteps=TOKENS,
         ppo=PPOConfig(learning_rate=1e-3),
         evaluation_episodes=EPISODES,
