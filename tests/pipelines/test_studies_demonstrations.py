@@ -49,6 +49,6 @@ def test_a_study_that_is_stopped_shows_what_it_has(
     with pytest.raises(KeyboardInterrupt):
         demonstrations.run(StudyConfig("demonstrations", seeds=1, output=tmp_path))
     report = (tmp_path / "demonstrations" / "report.md").read_text()
-    assert "| cloning, 20 shown | 5.000 [5.000, 5.000] | 2.000 [2.000, 2.000] | 0 | 1 |" in report
+    assert "| cloning, 20 shown | 5.000 (one seed) | 2.000 (one seed) | 0 | 1 |" in report
     assert "matched" not in report  # those that act come last
     assert "9.5" in report

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Final
+from typing import Final, cast
 
 from rlhf_gym.pipelines.experiments.cells import Experiment
 from rlhf_gym.pipelines.experiments.config import CompareConfig
@@ -35,16 +35,16 @@ def work_in_processes(config: CompareConfig, experiment: Experiment) -> None:
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # spawned processes read it
     try:
-        for worker in workers:
-            worker.start()
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-    try:
+        try:
+            for worker in workers:
+                worker.start()
+        finally:
+            if before is None:
+                del os.environ["OMP_NUM_THREADS"]
         for worker in workers:
             worker.join()
-    except KeyboardInterrupt:
-        _stop(workers)
+    except KeyboardInterrupt:  # it may come while some of them are still to be started
+        _stop([worker for worker in workers if worker.pid is not None])
         raise
     for worker in workers:
         if worker.exitcode:
@@ -72,8 +72,8 @@ def _die_with_parent() -> None:
 
 def _stop(workers: Sequence[BaseProcess]) -> None:
     for worker in workers:
-        if worker.is_alive() and worker.pid is not None:
-            os.kill(worker.pid, signal.SIGINT)
+        if worker.is_alive():
+            os.kill(cast(int, worker.pid), signal.SIGINT)
     for worker in workers:
         worker.join(GRACE)
         if worker.is_alive():
