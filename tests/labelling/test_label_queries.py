@@ -148,9 +148,16 @@ def feeding(store, prompts, say, **options):
 
 def test_a_model_stays_a_few_queries_ahead(store):
     prompts = [f"Prompt {number}" for number in range(5)] * 2
-    with feeding(store, prompts, lambda p, seed: f"{p} {seed}", ahead=2) as (_, desk):
+    asked = threading.Event()
+
+    def say(prompt, seed):
+        asked.wait(10)
+        return f"{prompt} {seed}"
+
+    with feeding(store, prompts, say, ahead=2) as (_, desk):
         assert store.progress().queries == 0  # nothing before somebody is there
         assert desk.next({"rater": "anna"}) == {"query": None, "writing": True, "problem": None}
+        asked.set()
         until(lambda: store.progress().queries == 2)
         for number in range(1, 6):
             until(lambda: desk.next({"rater": "anna"})["query"])

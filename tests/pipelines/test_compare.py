@@ -293,8 +293,14 @@ def test_ctrl_c_stops_the_workers(tmp_path, pretend, forked) -> None:
         return {}
 
     pretend(slow)
+
+    def interruptible(given: CompareConfig) -> None:
+        # Whatever else runs in this process of tests may have set another handler.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        compare(given)
+
     given = config(tmp_path / "x", "--schemes", "score,lump", "--seeds", "1", "--jobs", "2")
-    process = fork.Process(target=compare, args=(given,))
+    process = fork.Process(target=interruptible, args=(given,))
     process.start()
     cells = Experiment.open(given).cells
     while not all((cell.folder / "began").exists() for cell in cells):
