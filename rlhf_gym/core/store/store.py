@@ -8,15 +8,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidData
 from rlhf_gym.core.feedback import Query, check_label
 from rlhf_gym.core.labels import Label
-from rlhf_gym.core.store.connection import Connection
-from rlhf_gym.core.store.content import label_from_json
-from rlhf_gym.core.store.records import Feedback, Progress, StoredQuery
+from rlhf_gym.core.store.reader import FeedbackReader
+from rlhf_gym.core.store.records import StoredQuery
 from rlhf_gym.core.store.rows import (
     add_label,
     add_query,
@@ -41,7 +39,7 @@ _OPEN = """
 """The next query for a rater, by the index of open queries."""
 
 
-class FeedbackStore:
+class FeedbackStore(FeedbackReader):
     """Queries, labels, raters and provenance in one SQLite file.
 
     Several raters and a training run use it at once, from any number of processes. When `answer`
@@ -73,19 +71,8 @@ class FeedbackStore:
     ) -> None:
         if not 0 <= claim_seconds < math.inf:
             raise InvalidArgument("claim_seconds", claim_seconds, "no time", "Give 0 or more")
-        self.path = Path(path)
+        super().__init__(path, timeout=timeout)
         self.claim_seconds = claim_seconds
-        self.connection = Connection(self.path, timeout)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self.connection.close()
 
     # Queries ------------------------------------------------------------------------------------
 
@@ -130,15 +117,6 @@ class FeedbackStore:
                 add_query(sqlite, query, overlap, priority, answer, origin)
                 for query, answer in zip(queries, answers, strict=True)
             ]
-
-    def query(self, query_id: int) -> StoredQuery:
-        """One query.
-
-        Raises:
-            InvalidArgument: no such number.
-        """
-        with self.connection.reading() as sqlite:
-            return read_query(sqlite, query_id)
 
     def next(self, rater: str, *, questions: Sequence[str] = ()) -> StoredQuery | None:
         """A query for a rater, kept for them for a while; the same again until it is answered.
@@ -277,47 +255,6 @@ class FeedbackStore:
             )
             return read_query(sqlite, row["query_id"])
 
-    def feedback(
-        self, *, questions: Sequence[str] = (), raters: Sequence[str] = (), after: int = 0
-    ) -> list[Feedback]:
-        """The labels in force, in the order they came.
-
-        Args:
-            questions: only these kinds of queries; all by default.
-            raters: only these raters; all by default.
-            after: only labels with a greater number.
-        """
-        with self.connection.reading() as sqlite:
-            rows = sqlite.execute(
-                """
-                select l.id, l.query_id, l.kind, l.answer, l.seconds, l.created, r.name, r.weight
-                from labels l join raters r on r.id = l.rater_id join queries q on q.id = l.query_id
-                where l.retracted is null and l.id > ?1
-                and (?2 = '[]' or q.question in (select value from json_each(?2)))
-                and (?3 = '[]' or r.name in (select value from json_each(?3)))
-                order by l.id
-                """,
-                (after, json.dumps(list(questions)), json.dumps(list(raters))),
-            ).fetchall()
-            queries = {
-                number: read_query(sqlite, number) for number in {r["query_id"] for r in rows}
-            }
-        return [
-            Feedback(
-                row["id"],
-                row["query_id"],
-                queries[row["query_id"]].query,
-                label_from_json(row["kind"], row["answer"]),
-                row["name"],
-                row["weight"],
-                row["seconds"],
-                row["created"],
-                queries[row["query_id"]].gold,
-                queries[row["query_id"]].provenance,
-            )
-            for row in rows
-        ]
-
     # Raters -------------------------------------------------------------------------------------
 
     def set_weight(self, rater: str, weight: float) -> None:
@@ -331,12 +268,6 @@ class FeedbackStore:
         with self.connection.writing() as sqlite:
             rater_id = rater_number(sqlite, rater)
             sqlite.execute("update raters set weight = ? where id = ?", (weight, rater_id))
-
-    def raters(self) -> dict[str, float]:
-        """Everyone known, and their weight."""
-        with self.connection.reading() as sqlite:
-            rows = sqlite.execute("select name, weight from raters order by id").fetchall()
-        return {row["name"]: row["weight"] for row in rows}
 
     def begin_session(self, rater: str, client: str = "") -> int:
         """Note that a rater sits down; the number goes with their labels.
@@ -356,31 +287,3 @@ class FeedbackStore:
         """Note that the rater has left."""
         with self.connection.writing() as sqlite:
             sqlite.execute("update sessions set ended = ? where id = ?", (time.time(), session))
-
-    def progress(self, rater: str | None = None) -> Progress:
-        """How far everyone is, or one rater.
-
-        Args:
-            rater: count this one's labels, and what is left for them.
-        """
-        with self.connection.reading() as sqlite:
-            queries, answered = sqlite.execute(
-                "select count(*), count(*) filter (where answers >= overlap) from queries"
-            ).fetchone()
-            labels, skips = sqlite.execute(
-                """
-                select count(*), count(*) filter (where kind = 'skip')
-                from labels l join raters r on r.id = l.rater_id
-                where retracted is null and (?1 is null or r.name = ?1)
-                """,
-                (rater,),
-            ).fetchone()
-            (left,) = sqlite.execute(
-                """
-                select count(*) from queries q where answers < overlap and not exists (
-                    select 1 from labels l join raters r on r.id = l.rater_id
-                    where l.query_id = q.id and l.retracted is null and r.name = ?)
-                """,
-                (rater,),
-            ).fetchone()
-        return Progress(queries, answered, labels, skips, left)
