@@ -5,8 +5,9 @@ Names are imported when they are first used: `import rlhf_gym.agents` costs noth
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlhf_gym.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rlhf_gym.agents.alarm import OveroptimisationAlarm
@@ -56,12 +57,4 @@ __all__ = [
     "TextMetricsCallback",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(f"rlhf_gym.agents.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -5,8 +5,9 @@ Names are imported when they are first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlhf_gym.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rlhf_gym.agents.sb3.ars import LMARSPolicy, lm_ars_kwargs
@@ -57,12 +58,4 @@ __all__ = [
     "lm_q_kwargs",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(f"rlhf_gym.agents.sb3.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

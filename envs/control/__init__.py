@@ -7,8 +7,9 @@ registration stays free of torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlhf_gym.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rlhf_gym.envs.control.base import ControlEnv, ControlVectorEnv
@@ -26,12 +27,4 @@ _MODULES = {
 
 __all__ = ["ControlEnv", "ControlVectorEnv", "Draws", "Dynamics", "Outcome", "State"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(f"rlhf_gym.envs.control.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
