@@ -122,22 +122,30 @@ def test_an_acknowledgement_that_is_lost_on_the_way(store, serve, sit, pairs):
     with serve() as address:
         rater = sit(address)
         rater.sees(1)
+        # One route throughout: routes that come and go leave moments in which requests slip by. And
+        # the line stays broken until the complaint was seen, however busy the machine is.
+        line = {"broken": True}
 
-        def swallow(route):
-            route.fetch()  # the store has it, the page does not know
+        def over_the_line(route):
+            if not line["broken"]:
+                route.continue_()
+                return
+            if not store.feedback(raters=["anna"]):
+                route.fetch()  # the store has it, the page does not know
             route.abort()
 
-        rater.page.route("**/api/answer", swallow, times=1)
+        rater.page.route("**/api/answer", over_the_line)
         rater.press("1")
         assert "Not saved yet" in rater.alert()
         assert rater.page.get_attribute("main", "data-query") == "1"
+        line["broken"] = False
         rater.sees(2)
         assert len(store.feedback()) == 1
         # Left before the acknowledgement: it is sent again by the next page.
-        rater.page.route("**/api/answer", lambda route: route.abort())
+        line["broken"] = True
         rater.press("1")
         rater.alert()
-        rater.page.unroute("**/api/answer")
+        line["broken"] = False
         rater.page.reload()
         rater.sees("empty")
     assert [given.query_id for given in store.feedback()] == [1, 2]
