@@ -1,15 +1,15 @@
-"""Studies of wrong labels and of rounds: what is spoilt, what is recovered, what is reported."""
+"""The study of wrong labels: what is spoilt, what is recovered, on which seeds."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rlhf_gym.core.data import read_records
+from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.envs.sentiment.oracle import sentiment
-from rlhf_gym.pipelines.studies import loop, noise
+from rlhf_gym.pipelines.studies import StudyConfig, noise
 
 
 def test_labels_are_spoilt_as_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,23 +41,7 @@ def test_gains_and_shares_by_hand() -> None:
     assert noise.share_recovered(cells, "loss").mean == pytest.approx(5 / 6)
 
 
-def test_the_report_of_rounds(tmp_path: Path) -> None:
-    def cell(rounds: int, gold: float) -> dict[str, Any]:
-        by_round = [gold * (n + 1) for n in range(rounds)]
-        return {"gold": by_round, "reference": [0.0] * rounds, "kl": by_round, "seconds": 1.0}
-
-    cells = {
-        loop.DISPUTED.name: [cell(3, 0.2), cell(3, 0.1)],
-        loop.UNIFORM.name: [cell(3, 0.1), cell(3, 0.1)],
-        loop.AT_ONCE.name: [cell(1, 0.25), cell(1, 0.15)],
-    }
-    loop.publish(cells, tmp_path)
-    page = (tmp_path / "report.md").read_text()
-    # 0.6 - 0.25 and 0.3 - 0.15; 0.6 - 0.3 and 0.3 - 0.3
-    assert "disagreement in rounds over labels at the start, paired by seed: 0.250" in page
-    assert "disagreement over uniform, paired by seed: 0.150" in page
-
-
-def test_all_ways_cost_the_same_labels(tmp_path: Path) -> None:
-    configs = [loop.loop_config(way, tmp_path, tmp_path, 0) for way in loop.WAYS]
-    assert {config.labels * config.rounds for config in configs} == {loop.LABELS * loop.ROUNDS}
+def test_fresh_seeds_are_those_that_were_asked_for() -> None:
+    assert list(StudyConfig("noise", seeds=3, first_seed=10).seed_numbers) == [10, 11, 12]
+    with pytest.raises(InvalidArgument, match="first_seed"):
+        StudyConfig("noise", first_seed=-1)

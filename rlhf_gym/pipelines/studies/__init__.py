@@ -80,6 +80,9 @@ class StudyConfig:
     """Which one; a wrong name lists them."""
     seeds: int = 5
     """Independent repetitions of what is learned."""
+    first_seed: int = 0
+    """For the studies of noise and loop: the lowest of their seeds. Fresh ones show whether settings
+    were fitted to chance."""
     data: Path | None = None
     """Folder of the real data sets; by default the environment variable RLHF_GYM_DATA."""
     agents: tuple[str, ...] = ()
@@ -96,6 +99,13 @@ class StudyConfig:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise InvalidArgument("seeds", self.seeds, "nothing would be run", "Give 1 or more")
+        if self.first_seed < 0:
+            raise InvalidArgument("first_seed", self.first_seed, "no seed", "Give 0 or more")
+
+    @property
+    def seed_numbers(self) -> range:
+        """Which seeds."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     @property
     def data_folder(self) -> Path:

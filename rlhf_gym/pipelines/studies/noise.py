@@ -79,10 +79,10 @@ def run(config: StudyConfig) -> None:
     """Every condition once per seed, and one report."""
     folder = config.output / "noise"
     cells = {
-        condition.name: [cell(condition, folder, seed) for seed in range(config.seeds)]
+        condition.name: [cell(condition, folder, seed) for seed in config.seed_numbers]
         for condition in CONDITIONS
     }
-    publish(cells, folder)
+    publish(cells, folder, config.seed_numbers)
 
 
 def cell(condition: Condition, folder: Path, seed: int) -> dict[str, Any]:
@@ -213,11 +213,13 @@ def reported(output: Path, what: str) -> dict[str, float]:
     return dict(summary["report"][what])
 
 
-def publish(cells: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:
+def publish(
+    cells: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, seeds: Sequence[int]
+) -> None:
     """The report: each condition's metrics, gains paired by seed, and what is recovered."""
-    seeds = len(cells[RIGHT])
     report = StudyReport(
-        f"Wrong labels: reward models judged by {HELD_OUT} pairs with right labels, {seeds} seeds",
+        f"Wrong labels: reward models judged by {HELD_OUT} pairs with right labels, "
+        f"seeds {', '.join(map(str, seeds))}",
         ["labels and likelihood", "accuracy", "loss, nats a pair", "calibration error"],
     )
     for name, found in cells.items():
