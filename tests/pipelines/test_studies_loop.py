@@ -1,28 +1,33 @@
-"""The study of rounds: what its report makes of finished loops."""
+"""The study of rounds: its cells, and what its report makes of them."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rlhf_gym.pipelines.studies.loop import AT_ONCE, DISPUTED, UNIFORM, Cell, publish
+from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.pipelines.studies import StudyConfig, loop, loop_control, loop_text
+from rlhf_gym.pipelines.studies.loop_ways import AT_ONCE, DISPUTED, ROUNDS, UNIFORM, WAYS
+
+TASK = loop.Task("Made-up-v0", loop_text.cell, 8, "Made up.")
 
 
-def finished(*gold: float, reference: float = 0.0) -> Cell:
+def finished(*gold: float, reference: float = 0.0) -> loop.Cell:
     """A loop whose rounds came to this gold."""
     rounds = len(gold)
     return {"gold": gold, "reference": [reference] * rounds, "kl": [1.0] * rounds, "seconds": 2.0}
 
 
-def test_report_pairs_seeds_and_counts_the_first_rise_from_the_reference(tmp_path: Path) -> None:
+def test_report_pairs_seeds_and_counts_the_first_rise_from_before(tmp_path: Path) -> None:
     cells = {
         DISPUTED.name: [finished(0.2, 0.3, 0.6, reference=0.1), finished(0.1, 0.4, 0.3)],
         UNIFORM.name: [finished(0.2, 0.3, 0.5), finished(0.1, 0.2, 0.4)],
         AT_ONCE.name: [finished(0.4), finished(0.4)],
     }
-    publish(cells, tmp_path)
+    loop.publish(TASK, cells, tmp_path, [10, 11])
     raw = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     # 0.6 - 0.4 and 0.3 - 0.4; 0.5 - 0.4 and 0.4 - 0.4; 0.6 - 0.5 and 0.3 - 0.4.
     expected = ([0.2, -0.1], [0.1, 0.0], [0.1, -0.1])
@@ -34,4 +39,58 @@ def test_report_pairs_seeds_and_counts_the_first_rise_from_the_reference(tmp_pat
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     # The mean of 0.2 and -0.1; two seeds' bootstrap runs from one to the other.
     assert "over labels at the start, paired by seed: 0.050 [-0.100, 0.200]" in text
-    assert "2 seeds" in text
+    assert "Seeds 10, 11" in text
+    # 8, 16 and 24 labels in rounds, all 24 of them at the start.
+    asked = [line.split(" | ")[2] for line in text.splitlines()[4:11]]
+    assert asked == ["8", "16", "24", "8", "16", "24", "24"]
+        *["8", "16", "24"] * 2,
+        "24",
+    ]
+
+
+def test_where_there_is_no_reference_to_be_near_no_kl_is_told(tmp_path: Path) -> None:
+    cells = {way.name: [{**finished(1.0, 2.0, 3.0), "kl": []}] for way in WAYS}
+    loop.publish(TASK, cells, tmp_path, [0])
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    # An agent that learns throughout has three thirds, also with all its labels at the start.
+    assert "| at the start | 3 | 24 | 3.000 (one seed) | 0.000 (one seed) |  |" in text
+
+
+def test_all_ways_cost_the_same_labels(tmp_path: Path) -> None:
+    texts = [loop_text.loop_config(way, tmp_path, 0) for way in WAYS]
+    assert {config.labels * config.rounds for config in texts} == {loop_text.LABELS * ROUNDS}
+    schedules = [loop_control.teaching(way).schedule for way in WAYS]
+    assert {schedule.due(1.0) for schedule in schedules} == {loop_control.LABELS * ROUNDS}
+    # Labels that are due before training, and when one and two thirds of it are over.
+    due = [[schedule.due(n / 3 + 1e-9) for n in range(3)] for schedule in schedules]
+    assert due == [[100, 200, 300], [100, 200, 300], [300, 300, 300]]
+
+
+@pytest.mark.parametrize("way", [DISPUTED, AT_ONCE])
+def test_a_robot_is_taught_in_thirds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: loop.Way
+) -> None:
+    monkeypatch.setattr(loop_control, "TASK", replace(loop_control.TASK, timesteps=3 * 64, rows=2))
+    monkeypatch.setattr(loop_control, "LABELS", 4)
+    monkeypatch.setattr(loop_control, "EPISODES", 2)
+    settings = {"n_steps": 32, "batch_size": 32, "n_epochs": 1}
+    found = loop_control.train(loop_control.teaching(way), settings, seed=100)
+    assert found["labels"] == 12
+    assert len(found["gold"]) == len(found["reference"]) == ROUNDS
+
+
+def test_a_round_is_judged_by_several_policies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(loop_text, "LABELS", 4)
+    monkeypatch.setattr(loop_text, "TOKENS", 300)
+    monkeypatch.setattr(loop_text, "EPISODES", 8)
+    found = loop_text.cell(AT_ONCE, tmp_path, seed=100)
+    assert [len(policies) for policies in found["by_policy"]] == [loop_text.POLICIES]
+    assert found["gold"] == [pytest.approx(sum(found["by_policy"][0]) / loop_text.POLICIES)]
+    assert found["labels"] == 12
+
+
+def test_only_tasks_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="sentiment, pizza"):
+        loop.run(StudyConfig("loop", tasks=("chess",), output=tmp_path))

@@ -88,7 +88,8 @@ class StudyConfig:
     agents: tuple[str, ...] = ()
     """For the study of agents: which of them, all by default."""
     tasks: tuple[str, ...] = ()
-    """For the study of preferences: pizza, navigation, recommender, tutor, go; all by default."""
+    """For the study of preferences: pizza, navigation, recommender, tutor, go. For the study of the
+    loop: sentiment, pizza. All by default."""
     teachers: bool = False
     """For the study of preferences: Pizza taught by each of the six teachers instead."""
     strips: bool = False

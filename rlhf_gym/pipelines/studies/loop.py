@@ -1,135 +1,116 @@
 """Labels in rounds: does gold rise each round, and what are rounds and disagreement worth?
 
-On `rlhf_gym/Sentiment-v0` with its oracle. Three ways to spend the same labels, each once per seed:
+rlhf-gym study loop --seeds 5
+rlhf-gym study loop --seeds 5 --tasks pizza
 
-- rounds, disagreement: pairs of each round's policy that the reward models dispute;
-- rounds, uniform: pairs of each round's policy, drawn at random;
-- at the start: all pairs from the reference, drawn at random, and one round.
+With the oracle, on a task of writing and one of acting. Three ways to spend the same labels, each
+once per seed:
+
+- rounds, disagreement: pairs of each round's behaviour that the reward models dispute;
+- rounds, uniform: pairs of each round's behaviour, drawn at random;
+- at the start: all pairs before any training, drawn at random.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlhf_gym.agents.ppo import PPOConfig
-from rlhf_gym.core.calibration import Estimate
-from rlhf_gym.pipelines.environment import EnvironmentConfig
-from rlhf_gym.pipelines.rlhf import RLHFConfig, RLHFLoop
-from rlhf_gym.pipelines.studies.kept import kept
-from rlhf_gym.pipelines.studies.noise import write_base
+from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.pipelines.studies import loop_control, loop_text
+from rlhf_gym.pipelines.studies.loop_ways import AT_ONCE, DISPUTED, ROUNDS, UNIFORM, WAYS, Way
 from rlhf_gym.pipelines.studies.results import StudyReport, over_seeds
 
 if TYPE_CHECKING:
     from rlhf_gym.pipelines.studies import StudyConfig
 
-ROUNDS = 3
-LABELS = 8
-"""Pairs labelled in each round: few, for 16 already decide 87 % of other pairs as the oracle."""
-TOKENS = 24_000
-"""Response tokens of each policy's training: at 8,000, chance moves gold more than labels do."""
-EPISODES = 256
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to spend the labels.
-
-    Attributes:
-        name: of the row.
-        rounds: how often they are asked for.
-        selection: which pairs.
-    """
-
-    name: str
-    rounds: int
-    selection: str
-
-
-DISPUTED = Way("rounds, disagreement", ROUNDS, "disagreement")
-UNIFORM = Way("rounds, uniform", ROUNDS, "uniform")
-AT_ONCE = Way("at the start", 1, "uniform")
-WAYS = (DISPUTED, UNIFORM, AT_ONCE)
-
 Cell = Mapping[str, Any]
 
 
+class Task(NamedTuple):
+    """A task of the study.
+
+    Attributes:
+        title: of the report.
+        cell: what one way comes to with one seed, kept in a folder.
+        labels: in each round.
+        note: how it was done.
+    """
+
+    title: str
+    cell: Callable[[Way, Path, int], Cell]
+    labels: int
+    note: str
+
+
+TASKS: Mapping[str, Task] = {
+    "sentiment": Task(
+        "Sentiment-v0",
+        loop_text.cell,
+        loop_text.LABELS,
+        f"{loop_text.POLICIES} policies a round, each {loop_text.TOKENS} response tokens of PPO "
+        f"from the reference, {loop_text.EPISODES} responses to judge each by; gold is their mean.",
+    ),
+    "pizza": Task(
+        "Pizza-v0",
+        loop_control.cell,
+        loop_control.LABELS,
+        f"One agent, {loop_control.TASK.timesteps} steps of PPO, judged without chance in "
+        f"{loop_control.EPISODES} episodes after each third of them.",
+    ),
+}
+
+
 def run(config: StudyConfig) -> None:
-    """Every way once per seed, and one report, of the seeds that are complete so far."""
-    folder = config.output / "loop"
-    base = write_base(folder)
-    cells: dict[str, list[Cell]] = {way.name: [] for way in WAYS}
-    for seed in range(config.seeds):
-        for way in WAYS:
-            cells[way.name].append(cell(way, base, folder, seed))
-        publish(cells, folder)
+    """Every way once per seed, and a report of each task, of the seeds that are complete so far."""
+    for name in chosen(config.tasks):
+        task, folder = TASKS[name], config.output / "loop" / name
+        cells: dict[str, list[Cell]] = {way.name: [] for way in WAYS}
+        for number, seed in enumerate(config.seed_numbers, 1):
+            for way in WAYS:
+                cells[way.name].append(task.cell(way, folder, seed))
+            publish(task, cells, folder, config.seed_numbers[:number])
 
 
-def cell(way: Way, base: Path, folder: Path, seed: int) -> dict[str, Any]:
-    """One loop: gold, KL and accuracy of each round.
+def chosen(names: Sequence[str]) -> list[str]:
+    """The tasks to study, all without names.
+
+    Raises:
+        InvalidArgument: no such task.
+    """
+    for name in names:
+        if name not in TASKS:
+            raise InvalidArgument(
+                "tasks", name, "not in this study", f"Choose among {', '.join(TASKS)}"
+            )
+    return list(names) or list(TASKS)
+
+
+def publish(
+    task: Task, cells: Mapping[str, Sequence[Cell]], folder: Path, seeds: Sequence[int]
+) -> None:
+    """The report: gold by round, and differences paired by seed.
 
     Args:
-        way: to spend the labels.
-        base: what reward models begin with.
-        folder: of the study.
-        seed: of everything.
+        task: what was learned.
+        cells: by the name of the way, one of each seed.
+        folder: where it goes.
+        seeds: which.
     """
-    name = way.name.replace(", ", "-").replace(" ", "-")
-    loop = loop_config(way, base, folder / f"seed-{seed}" / name, seed)
-
-    def compute() -> dict[str, Any]:
-        started = time.process_time()
-        rounds = list(RLHFLoop(loop))
-        return {
-            "gold": [_value(one.gold) for one in rounds],
-            "reference": [_value(one.reference_gold) for one in rounds],
-            "kl": [_value(one.kl) for one in rounds],
-            "accuracy": [one.accuracy for one in rounds],
-            "labels": rounds[-1].labels,
-            "seconds": time.process_time() - started,
-        }
-
-    return kept(folder / f"seed-{seed}" / f"{name}.json", {"loop": asdict(loop)}, compute)
-
-
-def loop_config(way: Way, base: Path, output: Path, seed: int) -> RLHFConfig:
-    """The same labels in all, the same reward models and the same training of each policy."""
-    return RLHFConfig(
-        environment=EnvironmentConfig(num_envs=64, kl_coef=0.05),
-        rounds=way.rounds,
-        labels=LABELS * ROUNDS // way.rounds,
-        labeler="oracle",
-        selection=way.selection,
-        output=str(output),
-        reward_base=str(base),
-        members=2,
-        reward_epochs=12.0,
-        total_timesteps=TOKENS,
-        ppo=PPOConfig(learning_rate=1e-3),
-        evaluation_episodes=EPISODES,
-        seed=seed,
-        progress=False,
-    )
-
-
-def publish(cells: Mapping[str, Sequence[Cell]], folder: Path) -> None:
-    """The report: gold by round, and differences paired by seed."""
-    seeds = len(cells[AT_ONCE.name])
     report = StudyReport(
-        f"{ROUNDS * LABELS} labels of the oracle on Sentiment-v0: in rounds, or at the start",
-        ["way", "round", "labels", "gold", "reference", "KL, nats"],
+        f"{ROUNDS * task.labels} labels of the oracle on {task.title}: in rounds, or at the start",
+        ["way", "round", "labels", "gold", "before training", "KL, nats"],
     )
     for way in WAYS:
-        for number in range(way.rounds):
+        found = cells[way.name]
+        for number in range(len(found[0]["gold"])):
+            asked = min(number + 1, way.rounds) * task.labels * ROUNDS // way.rounds
             columns = (
-                over_seeds([one[metric][number] for one in cells[way.name]])
+                over_seeds([one[metric][number] for one in found]) if found[0][metric] else ""
                 for metric in ("gold", "reference", "kl")
             )
-            labels = LABELS * ROUNDS // way.rounds * (number + 1)
-            report.add(way.name, number + 1, labels, *columns)
+            report.add(way.name, number + 1, asked, *columns)
     differences = {
         "disagreement in rounds over labels at the start": _difference(cells, DISPUTED, AT_ONCE),
         "uniform in rounds over labels at the start": _difference(cells, UNIFORM, AT_ONCE),
@@ -137,20 +118,14 @@ def publish(cells: Mapping[str, Sequence[Cell]], folder: Path) -> None:
     }
     for name, values in differences.items():
         report.notes += [f"Gold at the end, {name}, paired by seed: {over_seeds(values)}.", ""]
-    rises = {way.name: _rises(cells[way.name], way.rounds) for way in (DISPUTED, UNIFORM)}
+    rises = {way.name: _rises(cells[way.name]) for way in WAYS}
     for name, by_round in rises.items():
         words = ", ".join(f"round {n} {over_seeds(rise)}" for n, rise in enumerate(by_round, 1))
-        report.notes += [
-            f"Rise of gold in each round, {name} (the first over the reference): {words}.",
-            "",
-        ]
+        report.notes += [f"Rise of gold, {name} (the first over before): {words}.", ""]
     seconds = [one["seconds"] for found in cells.values() for one in found]
     report.notes.append(
-        f"{seeds} seeds; {LABELS} labels a round, {TOKENS} response tokens of PPO from the "
-        f"reference in each, {EPISODES} responses to judge by; {sum(seconds) / seeds:.0f} "
-        "processor seconds a seed. Reward models begin with a trunk that has features of opinion, "
-        "the packaged reward model's, and a fresh head: so few labels cannot teach a model this "
-        "small to read."
+        f"Seeds {', '.join(map(str, seeds))}; {task.note} {sum(seconds) / len(seeds):.0f} "
+        "processor seconds a seed."
     )
     report.raw = {"cells": cells, "differences": differences, "rises": rises}
     report.publish(folder)
@@ -161,11 +136,8 @@ def _difference(cells: Mapping[str, Sequence[Cell]], first: Way, second: Way) ->
     return [float(a["gold"][-1] - b["gold"][-1]) for a, b in pairs]
 
 
-def _rises(found: Sequence[Cell], rounds: int) -> list[list[float]]:
+def _rises(found: Sequence[Cell]) -> list[list[float]]:
     """How much gold rises in each round, one list of seeds a round."""
     levels = [[one["reference"][0], *one["gold"]] for one in found]
+    rounds = len(found[0]["gold"])
     return [[float(level[n + 1] - level[n]) for level in levels] for n in range(rounds)]
-
-
-def _value(estimate: Estimate | None) -> float:
-    return float("nan") if estimate is None else estimate.value
