@@ -43,9 +43,6 @@ def test_report_pairs_seeds_and_counts_the_first_rise_from_before(tmp_path: Path
     # 8, 16 and 24 labels in rounds, all 24 of them at the start.
     asked = [line.split(" | ")[2] for line in text.splitlines()[4:11]]
     assert asked == ["8", "16", "24", "8", "16", "24", "24"]
-        *["8", "16", "24"] * 2,
-        "24",
-    ]
 
 
 def test_where_there_is_no_reference_to_be_near_no_kl_is_told(tmp_path: Path) -> None:
