@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ from rlhf_gym.core.preferences.schedule import LabelSchedule
 from rlhf_gym.core.store import FeedbackStore
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.envs.taught import TaughtVecEnv
-from rlhf_gym.rewards.learned import LearnedReward, OccasionalSupervisor, Supervisor
+from rlhf_gym.rewards.learned import LearnedReward, OccasionalSupervisor, PaymentRule, Supervisor
 
 AgentT = TypeVar("AgentT", bound=BaseAlgorithm)
 
@@ -93,6 +94,7 @@ class PreferenceLearning:
         seed: of questions, reward and exploration.
         resume: go on from what is in the folder; otherwise it must not hold answers yet.
         supervisor: who pays for single steps on top; by default as the configuration says.
+        pay: makes what the agent is paid of what was learned; by default that itself.
 
     Attributes:
         env: for the agent.
@@ -116,6 +118,7 @@ class PreferenceLearning:
         seed: int = 0,
         resume: bool = True,
         supervisor: Supervisor | None = None,
+        pay: Callable[[PaymentRule], PaymentRule] | None = None,
     ) -> None:
         self.config = config or PreferenceConfig()
         self.folder = Path(folder)
@@ -144,11 +147,13 @@ class PreferenceLearning:
             )
         if supervisor is None and self.config.supervisor:
             supervisor = OccasionalSupervisor(self.config.supervisor, seed=seed)
-        rule = LearnedReward(
+        rule: PaymentRule = LearnedReward(
             self.learner.ensemble,
             automated_weight=self.config.automated_weight,
             supervisor=supervisor,
         )
+        if pay is not None:
+            rule = pay(rule)
         self.taught = TaughtVecEnv(
             venv, rule, replay=self.learner.replay, record_frames=self.config.record_frames
         )

@@ -6,6 +6,7 @@ Scaling, clipping and normalising need nothing of ours: `gymnasium.wrappers.Tran
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from rlhf_gym.core.errors import InvalidArgument, InvalidReward
+from rlhf_gym.core.errors import InvalidReward
+from rlhf_gym.rewards.discount import check_discount
 
 Floats = NDArray[np.float64]
+
+KEPT_EPISODES = 10_000
 
 StatePotential = Callable[[Any], Any]
 """Phi: an observation -> one number, the same for the same observation at any time."""
@@ -35,7 +39,7 @@ class ShapedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     Args:
         env: the environment.
-        potential: Phi; it must not change while an agent learns.
+        potential: Phi.
         gamma: the agent's discount per step.
 
     Attributes:
@@ -89,24 +93,35 @@ class ShapedVecEnv(VecEnvWrapper):
 
     Args:
         venv: the environment.
-        potential: Phi of the observations of n rows, n numbers; it must not change while an agent
-            learns.
+        potential: Phi of the observations of n rows, n numbers. It may change while an agent
+            learns: what is subtracted is what it said when the agent came there, so that the sum
+            over an episode stays what it is.
         gamma: the agent's discount per step.
+
+    Attributes:
+        episodes: what shaping came to in each finished episode, oldest first; whoever reads them
+            takes them out.
 
     Raises:
         InvalidArgument: a discount outside 0 to 1.
+
+    Source: as of `ShapedEnv`; Devlin and Kudenko (2012), "Dynamic Potential-Based Reward Shaping",
+    theorem 1, for potentials that change.
     """
 
     def __init__(self, venv: VecEnv, potential: BatchPotential, gamma: float) -> None:
         super().__init__(venv)
         self.potential = potential
         self.required_gamma = check_discount(gamma)
+        self.episodes: deque[float] = deque(maxlen=KEPT_EPISODES)
         self._before: Floats = np.zeros(self.num_envs)
+        self._sums: Floats = np.zeros(self.num_envs)
 
     def reset(self) -> Any:
         """Begin new episodes."""
         observations = self.venv.reset()
         self._before = self._values(observations)
+        self._sums = np.zeros(self.num_envs)
         return observations
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -122,6 +137,9 @@ class ShapedVecEnv(VecEnvWrapper):
         for row, info in enumerate(infos):  # SB3 asks for one dictionary per row
             info["shaping"] = float(shaping[row])
         self._before = begun
+        self._sums += shaping
+        self.episodes.extend(self._sums[dones].tolist())
+        self._sums[dones] = 0.0
         return observations, (rewards + shaping).astype(np.float32), dones, infos
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
@@ -132,17 +150,6 @@ class ShapedVecEnv(VecEnvWrapper):
 
     def _values(self, observations: Any) -> Floats:
         return _checked(self.potential(observations), self.num_envs)
-
-
-def check_discount(gamma: float) -> float:
-    """The discount.
-
-    Raises:
-        InvalidArgument: it is outside 0 to 1.
-    """
-    if not 0 <= gamma <= 1:
-        raise InvalidArgument("gamma", gamma, "not a discount", "Give 0 to 1")
-    return float(gamma)
 
 
 def _checked(said: Any, count: int) -> Floats:

@@ -108,7 +108,7 @@ class TaughtVecEnv(VecEnvWrapper):
         )
         done = self.encoding.actions(self._actions)
         shown = self.encoding.of_steps(self._seen, self._after(observations, dones, infos))
-        payment = self.rule(ControlSteps(shown, done, automated, gold))
+        payment = self.rule(ControlSteps(shown, done, automated, gold, dones))
         if self.replay is not None:
             self.replay.add_encoded(shown, done, gold, dones, self._frames)
         self._count(payment, automated, gold, dones)
@@ -213,7 +213,7 @@ class TaughtVectorEnv(VectorWrapper[Any, Any, Any, Any]):
         gold = np.where(judged, info.get("gold_reward", 0.0), automated)
         done = self.encoding.actions(actions)
         shown = self.encoding.of_steps(self._seen, self._after(observations, info))
-        payment = self.rule(ControlSteps(shown, done, automated, gold))
+        payment = self.rule(ControlSteps(shown, done, automated, gold, terminated | truncated))
         dead = self._ended if self._mode is AutoresetMode.NEXT_STEP else np.zeros_like(self._ended)
         paid = {
             "learned_reward": np.where(dead, 0.0, payment.learned),
@@ -272,7 +272,8 @@ class TaughtEnv(gym.Wrapper[Any, Any, Any, Any]):
         done = self.encoding.actions(np.asarray(action)[None])
         after = np.array(self.encoding.observations(_batch_of_one(observation)))
         shown = self.encoding.of_steps(self._seen, after)
-        payment = self.rule(ControlSteps(shown, done, automated, gold))
+        ended = np.array([terminated or truncated])
+        payment = self.rule(ControlSteps(shown, done, automated, gold, ended))
         info |= {
             "learned_reward": float(payment.learned[0]),
             "fixed_reward": float(payment.fixed[0]),

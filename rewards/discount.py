@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 from rlhf_gym.core.errors import InvalidArgument
 
@@ -30,3 +31,14 @@ def check_gamma(required: float | None, gamma: float, remedy: str) -> None:
             "one shaping moves the optimum",
             remedy,
         )
+
+
+def check_discount(gamma: float) -> float:
+    """The discount.
+
+    Raises:
+        InvalidArgument: it is outside 0 to 1.
+    """
+    if not isinstance(gamma, numbers.Real) or not 0 <= gamma <= 1:
+        raise InvalidArgument("gamma", gamma, "not a discount", "Give 0 to 1")
+    return float(gamma)

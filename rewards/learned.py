@@ -23,12 +23,14 @@ class ControlSteps(NamedTuple):
         actions: what was done, as `Encoding` keeps it, shape (n, ...).
         automated: the reward of the task, what can be measured, shape (n,).
         gold: what the task's judge makes of it, shape (n,); the same where there is no judge.
+        ended: whether the episode ended with it, shape (n,).
     """
 
     observations: NDArray[Any]
     actions: NDArray[Any]
     automated: Floats
     gold: Floats
+    ended: NDArray[np.bool_]
 
 
 class Payment(NamedTuple):

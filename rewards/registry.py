@@ -63,3 +63,23 @@ REWARDS = Registry(
         ),
     },
 )
+"""Terms for tasks of writing."""
+
+_STEPS = "rlhf_gym.rewards.step_terms"
+CONTROL_REWARDS = Registry(
+    "reward",
+    {
+        "automated": (f"{_STEPS}:Automated", "what the task itself measures"),
+        "gold": (f"{_STEPS}:Gold", "what the task's judge says"),
+        "preferences": (f"{_STEPS}:Preferences", "a reward learned from comparisons"),
+        "function": (f"{_STEPS}:StepFunction", "a Python function of the steps"),
+        "time": (f"{_STEPS}:TimePenalty", "a price for every step"),
+        "clipped": (f"{_STEPS}:ClippedSteps", "each step's reward kept within a range"),
+        "running": (f"{_STEPS}:RunningScale", "rewards on the scale of all returns so far"),
+        "shaping": (
+            f"{_STEPS}:StepShaping",
+            "gamma * Phi(s') - Phi(s), which leaves the optimum where it is",
+        ),
+    },
+)
+"""Terms for tasks of acting."""

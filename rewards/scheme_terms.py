@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import ast
-import operator
-from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
-from rlhf_gym.core.errors import InvalidArgument, RLHFGymError
+from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.registry import load_object
 from rlhf_gym.rewards.base import RewardTerm, WeightedReward, as_reward
 from rlhf_gym.rewards.controllers import AdaptiveKL, KLController
+from rlhf_gym.rewards.expressions import Evaluator, refused, unknown
 from rlhf_gym.rewards.kl import KLPenalty
 from rlhf_gym.rewards.model import RewardModel
 from rlhf_gym.rewards.potentials import RewardPotential
-from rlhf_gym.rewards.registry import REWARDS
-from rlhf_gym.rewards.schemes import PRESETS
+from rlhf_gym.rewards.registry import CONTROL_REWARDS, REWARDS
+from rlhf_gym.rewards.schemes import CONTROL_PRESETS, PRESETS
 
 _OF_SCORE = ("lump", "uniform", "clipped", "running", "whitened", "group", "centred", "margin")
 """Terms around another one, which is the task's score unless the user gives some other."""
 _OF_MODEL = ("attention", "token_heads")
 """Terms that look into a reward model."""
-_OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-}
 
 
 @dataclass(frozen=True)
@@ -71,58 +63,28 @@ def scheme_reward(expression: str, task: TaskReward) -> RewardTerm:
     Raises:
         InvalidArgument: no such term, arguments it does not take, or what is no sum of terms.
     """
-    try:
-        term = _Builder(task).value(ast.parse(expression, mode="eval").body)
-    except SyntaxError as error:
-        raise _refused(expression, f"not an expression ({error.msg})") from error
+    term = _Builder(task).read(expression)
     if not isinstance(term, RewardTerm):
-        raise _refused(expression, "not a reward term")
+        raise refused(expression, "not a reward term")
     parts = term.parts if isinstance(term, WeightedReward) else [(1.0, term)]
     if task.penalty is None or any(isinstance(part, KLPenalty) for _, part in parts):
         return term
     return term - task.penalty
 
 
-class _Builder:
-    """Evaluates the few kinds of syntax that a scheme is made of; nothing else is executed."""
+class _Builder(Evaluator):
+    """Knows the terms of tasks of writing."""
 
     def __init__(self, task: TaskReward) -> None:
         self.task = task
 
-    def value(self, node: ast.expr) -> Any:
-        match node:
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATIONS:
-                try:
-                    return _OPERATIONS[type(op)](self.value(left), self.value(right))
-                except TypeError as error:
-                    raise _refused(ast.unparse(node), str(error)) from error
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return -self.value(operand)
-            case ast.Name(id=name):
-                return self.task.score if name == "score" else self.term(name, [], {})
-            case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
-                named = {str(keyword.arg): self.value(keyword.value) for keyword in keywords}
-                return self.term(name, [self.value(argument) for argument in args], named)
-            case ast.List(elts=elements) | ast.Tuple(elts=elements):
-                return [self.value(element) for element in elements]
-            case ast.Constant() | ast.Dict():
-                return ast.literal_eval(node)
-        raise _refused(ast.unparse(node), "more than a scheme can say")
-
-    def term(self, name: str, args: list[Any], named: dict[str, Any]) -> Any:
+    def make(self, name: str, args: list[Any], named: dict[str, Any]) -> Any:
+        if name == "score" and not args and not named:
+            return self.task.score
         if name not in REWARDS:
-            near = get_close_matches(name, [*PRESETS, *REWARDS], n=1)
-            raise _refused(name, "no such term" + (f"; did you mean {near[0]!r}?" if near else ""))
+            known = [*PRESETS, *REWARDS]
+            raise unknown(name, known, {*CONTROL_REWARDS, *CONTROL_PRESETS}, "acting")
         kind = REWARDS.load(name)
-        try:
-            return self._make(name, kind, args, named)
-        except RLHFGymError:
-            raise
-        except (TypeError, ValueError, AttributeError) as error:
-            written = f"{name}({', '.join(map(repr, args))})" if args else name
-            raise _refused(written, str(error)) from error
-
-    def _make(self, name: str, kind: Any, args: list[Any], named: dict[str, Any]) -> Any:
         if name == "kl":
             return self._penalty(*args, **named)
         if name in ("function", "verifiable") and args and isinstance(args[0], str):
@@ -144,7 +106,7 @@ class _Builder:
         own = self.task.penalty
         reference = self.task.reference if own is None else own.reference
         if reference is None:
-            raise _refused("kl", "the task has no reference to measure KL to")
+            raise refused("kl", "the task has no reference to measure KL to")
         controller: float | KLController
         controller = coef if coef is not None else 0.05 if own is None else own.coef
         if target is not None:
@@ -172,7 +134,7 @@ def _model(name: str, source: Any) -> Any:
         return RewardModel(source)
     model = _only_model(source)
     if model is None:
-        raise _refused(name, "the task's score is no reward model, and it looks into one")
+        raise refused(name, "the task's score is no reward model, and it looks into one")
     return model
 
 
@@ -181,9 +143,3 @@ def _only_model(term: RewardTerm) -> RewardModel | None:
     parts = term.parts if isinstance(term, WeightedReward) else [(1.0, term)]
     (weight, only), *others = parts
     return only if isinstance(only, RewardModel) and weight == 1.0 and not others else None
-
-
-def _refused(expression: str, problem: str) -> InvalidArgument:
-    return InvalidArgument(
-        "schemes", expression, problem, "`rlhf-gym list` shows the terms and schemes"
-    )

@@ -2,6 +2,7 @@
 
 A scheme is an expression over the terms of `rlhf_gym.rewards.registry`. `score` in it is the task's
 own reward without its KL penalty, which is subtracted from every scheme that has no `kl(...)`.
+Where the task is to act its own reward is `automated`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,21 @@ PRESETS = {
 }
 """Schemes for tasks of writing that need no argument; any term of the registry can be written."""
 
+CONTROL_PRESETS = {
+    "automated": Preset("automated", "yes", "the task's own reward, as it pays it"),
+    "gold": Preset("gold", "no", "what the judge says, step by step"),
+    "preferences": Preset("preferences", "yes", "learned from comparisons"),
+    "mixture": Preset("preferences + 0.5 * automated", "yes", "half of what is measured on top"),
+    "potential": Preset(
+        "automated + shaping(preferences)", "yes", "shaping by what comparisons taught"
+    ),
+    "scaled": Preset("0.5 * automated", "yes", "half of it"),
+    "clipped": Preset("clipped(automated, -1, 1)", "yes", "nothing beyond -1 and 1 a step"),
+    "running": Preset("running(automated)", "yes", "on the scale of all returns so far"),
+    "timed": Preset("automated - time(0.05)", "yes", "and a price for every step"),
+}
+"""Schemes for tasks of acting; whether they move the optimum is told beside that of `gold`."""
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -75,7 +91,8 @@ class Scheme:
     @property
     def moves(self) -> Effect | None:
         """Whether it moves the optimum; None for an expression that is no preset's."""
-        found = [p.moves for p in PRESETS.values() if p.expression == self.expression]
+        presets = [*PRESETS.values(), *CONTROL_PRESETS.values()]
+        found = [p.moves for p in presets if p.expression == self.expression]
         return found[0] if found else None
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from rlhf_gym.core.episodes import Episodes
-from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.rewards.base import RewardTerm, TokenStep
+from rlhf_gym.rewards.discount import check_discount
 from rlhf_gym.rewards.model import RewardModel
 from rlhf_gym.rewards.potentials import (
     Potential,
@@ -55,10 +55,8 @@ class PotentialShaping(RewardTerm):
         gamma: float = 1.0,
         name: str = "shaping",
     ) -> None:
-        if not 0 <= gamma <= 1:
-            raise InvalidArgument("gamma", gamma, "not a discount", "Give 0 to 1")
+        self.gamma = check_discount(gamma)
         self.potential = as_potential(potential)
-        self.gamma = float(gamma)
         self.name = name
 
     def token_rewards(self, episodes: Episodes) -> Tensor:

@@ -15,9 +15,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlhf_gym.agents.registry import CONTROL_AGENTS as CONTROL_AGENTS  # where it is looked for
 from rlhf_gym.agents.sb3.relabelling import PreferenceReplayBuffer
 from rlhf_gym.core.errors import InvalidArgument
-from rlhf_gym.core.registry import Registry
 
 Settings = dict[str, Any]
 
@@ -123,22 +123,3 @@ CROSSQ = ControlAgent("sb3_contrib:CrossQ", _off_policy, actions="continuous")
 QRDQN = ControlAgent("sb3_contrib:QRDQN", _off_policy, actions="discrete")
 ARS = ControlAgent("sb3_contrib:ARS", _ars, policy="LinearPolicy")
 MASKABLE_PPO = ControlAgent("sb3_contrib:MaskablePPO", _ppo, actions="discrete", is_masked=True)
-
-_HERE = "rlhf_gym.agents.sb3.control"
-CONTROL_AGENTS = Registry(
-    "agent",
-    {
-        "sb3.ppo": (f"{_HERE}:PPO", "Stable-Baselines3's PPO"),
-        "sb3.a2c": (f"{_HERE}:A2C", "Stable-Baselines3's A2C"),
-        "sb3.dqn": (f"{_HERE}:DQN", "Stable-Baselines3's DQN, discrete actions"),
-        "sb3.sac": (f"{_HERE}:SAC", "Stable-Baselines3's SAC, continuous actions"),
-        "sb3.td3": (f"{_HERE}:TD3", "Stable-Baselines3's TD3, continuous actions"),
-        "contrib.trpo": (f"{_HERE}:TRPO", "sb3-contrib's TRPO"),
-        "contrib.tqc": (f"{_HERE}:TQC", "sb3-contrib's TQC, continuous actions"),
-        "contrib.crossq": (f"{_HERE}:CROSSQ", "sb3-contrib's CrossQ, continuous actions"),
-        "contrib.qrdqn": (f"{_HERE}:QRDQN", "sb3-contrib's QR-DQN, discrete actions"),
-        "contrib.ars": (f"{_HERE}:ARS", "sb3-contrib's random search, linear policy"),
-        "contrib.maskable_ppo": (f"{_HERE}:MASKABLE_PPO", "sb3-contrib's MaskablePPO"),
-    },
-)
-"""Agents for control; `rlhf-gym train` takes them where the task is not a text."""

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.error import Error as GymnasiumError
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from rlhf_gym.agents.preference_learning import (
-    PreferenceConfig,
-    PreferenceLearning,
-    ReturnsCallback,
-)
+from rlhf_gym.agents.preference_learning import PreferenceConfig
 from rlhf_gym.agents.sb3.control import CONTROL_AGENTS, ControlAgent
 from rlhf_gym.core.calibration import Estimate, mean_interval
 from rlhf_gym.core.errors import InvalidArgument
@@ -26,16 +22,18 @@ from rlhf_gym.core.preferences import LabelSchedule, RewardLearnerConfig
 from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.envs.taught import TaughtVecEnv
+from rlhf_gym.pipelines.control_learning import by_scheme
 from rlhf_gym.pipelines.control_settings import TASKS
 from rlhf_gym.pipelines.imitation import ImitationMethod, by_demonstrations
-from rlhf_gym.rewards.learned import AutomatedReward, GoldReward
+from rlhf_gym.rewards.control_schemes import control_scheme
+from rlhf_gym.rewards.learned import AutomatedReward
+from rlhf_gym.rewards.schemes import CONTROL_PRESETS
+from rlhf_gym.rewards.step_terms import StepSum
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-    from rlhf_gym.pipelines.train import TrainConfig
-
-RewardSource = Literal["preferences", "gold", "automated", "demonstrations"]
+    from rlhf_gym.pipelines.train import Attached, TrainConfig
 
 EVALUATION_SEED = 10_000_000
 """Added to a run's seed, so that no episode of training is met again."""
@@ -149,37 +147,39 @@ def make_control_environment(env_id: str, num_envs: int, **kwargs: Any) -> Vecto
         ) from error
 
 
-def train_control(config: TrainConfig) -> ControlResult:
+def agent_settings(config: TrainConfig) -> dict[str, Any]:
+    """Arguments of the agent: the task's own, then those of the command."""
+    from rlhf_gym.pipelines.train import parse_settings
+
+    found = config.teaching.for_agent(config.environment.env, config.agent)
+    given = parse_settings(config.agent_kwargs)
+    return found | given | {"seed": config.seed, "verbose": config.verbose}
+
+
+def train_control(config: TrainConfig, attached: Attached | None = None) -> ControlResult:
     """Train, save the agent and the reward, judge the agent in fresh episodes.
 
     Args:
         config: of `rlhf-gym train`.
+        attached: callbacks and a logger of the caller's.
 
     Raises:
         InvalidArgument: a setting for text, no such agent, reward or teacher.
         FolderNotWritable: before any work is done.
     """
-    from rlhf_gym.pipelines.train import parse_settings
+    from rlhf_gym.pipelines.train import Attached
 
-    source = _reward_source(config)
+    scheme = _scheme_of(config)
     kind: ControlAgent = CONTROL_AGENTS.load(config.agent)
     folder = Path(config.output)
     check_writable(folder)
     env = make_control_environment(config.environment.env, config.environment.num_envs)
     write_json(folder / "config.json", asdict(config))
-    found = config.teaching.for_agent(config.environment.env, config.agent)
-    settings = (
-        found
-        | parse_settings(config.agent_kwargs)
-        | {
-            "tensorboard_log": str(folder),
-            "seed": config.seed,
-            "verbose": config.verbose,
-        }
-    )
-    learners = {"preferences": _by_comparisons, "demonstrations": by_demonstrations}
-    learn = learners.get(source, _by_rule)
-    agent, labels = learn(config, kind, env, settings)
+    settings = agent_settings(config) | {"tensorboard_log": str(folder)}
+    if scheme is None:
+        agent, labels = by_demonstrations(config, kind, env, settings)
+    else:
+        agent, labels = by_scheme(config, kind, env, settings, scheme, attached or Attached())
     agent.save(folder / "agent")
     gold, automated = judge(
         agent,
@@ -243,56 +243,23 @@ def judge(
     return returns[0], returns[1]
 
 
-def _by_comparisons(
-    config: TrainConfig, kind: ControlAgent, env: VectorEnv[Any, Any, Any], settings: dict[str, Any]
-) -> tuple[BaseAlgorithm, int]:
-    learning = PreferenceLearning(
-        env,
-        Path(config.output),
-        config.teaching.teacher,
-        config.teaching.for_task(config.environment.env),
-        seed=config.seed,
-        resume=config.resume,
-    )
-    agent = learning.resume_agent(kind.load_class(), tensorboard_log=config.output)
-    agent = agent or kind.make(learning.env, **settings)
-    learning.learn(
-        agent, config.total_timesteps, progress_bar=config.progress, tb_log_name=config.agent
-    )
-    return agent, learning.learner.asked
-
-
-def _by_rule(
-    config: TrainConfig, kind: ControlAgent, env: VectorEnv[Any, Any, Any], settings: dict[str, Any]
-) -> tuple[BaseAlgorithm, int]:
-    from stable_baselines3.common.vec_env import VecMonitor
-
-    rule = GoldReward() if config.environment.reward == "gold" else AutomatedReward()
-    taught = TaughtVecEnv(GymnasiumVecEnv(env), rule)
-    agent = kind.make(VecMonitor(taught), **settings)
-    agent.learn(
-        config.total_timesteps,
-        callback=ReturnsCallback(taught),
-        progress_bar=config.progress,
-        tb_log_name=config.agent,
-    )
-    return agent, 0
-
-
-def _reward_source(config: TrainConfig) -> RewardSource:
-    """Where the reward comes from; settings that a task of acting has no use for are refused."""
+def _scheme_of(config: TrainConfig) -> StepSum | None:
+    """What is paid, None for demonstrations; settings of no use for acting are refused."""
     given = config.environment.reward or "automated"
-    sources: dict[str, RewardSource] = {name: name for name in get_args(RewardSource)}
-    if given not in sources:
-        raise InvalidArgument(
-            "reward",
-            given,
-            f"{config.environment.env} is a task of acting",
-            f"Choose one of {', '.join(sources)}",
-        )
     for name in ("lora", "freeze", "value_model"):
         if getattr(config, name):
             raise InvalidArgument(
                 name, getattr(config, name), "there is no language model", "Leave it out"
             )
-    return sources[given]
+    if given == "demonstrations":
+        return None
+    preset = CONTROL_PRESETS.get(given)
+    try:
+        return control_scheme(given if preset is None else preset.expression)
+    except InvalidArgument as error:
+        raise InvalidArgument(
+            "reward",
+            given,
+            f"no scheme for a task of acting ({error})".replace(".)", ")"),
+            f"Choose one of {', '.join(CONTROL_PRESETS)}, demonstrations, or a sum of their terms",
+        ) from error

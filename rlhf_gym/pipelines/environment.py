@@ -38,7 +38,8 @@ class EnvironmentConfig:
     """The column that holds the prompt, when it has another name."""
     reward: str | None = None
     """A reward model's directory, or `module:function`: (prompts, responses) -> numbers. Where the
-    task is to act: preferences, gold or automated, the default there."""
+    task is to act: a scheme such as preferences, gold, preferences + 0.5 * automated, or automated,
+    the default there; or demonstrations."""
     gold: str | None = None
     """A judge that is only watched, never trained on; given as `reward` is."""
     kl_coef: float | None = None

@@ -9,11 +9,13 @@ import gymnasium as gym
 from rich.console import Console
 from rich.table import Table
 
-from rlhf_gym.agents.registry import AGENTS
+from rlhf_gym.agents.registry import AGENTS, CONTROL_AGENTS
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.registry import Entry
-from rlhf_gym.rewards.registry import REWARDS
-from rlhf_gym.rewards.schemes import PRESETS, Preset
+from rlhf_gym.rewards.registry import CONTROL_REWARDS, REWARDS
+from rlhf_gym.rewards.schemes import CONTROL_PRESETS, PRESETS, Preset
+
+Entries = Mapping[str, Entry] | Mapping[str, Preset]
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class ListConfig:
 
 
 def show(config: ListConfig) -> None:
-    """Print four tables; nothing heavy is imported."""
+    """Print the tables; nothing heavy is imported."""
     del config
     console = Console()
     environments = Table(title="environments", title_justify="left", show_header=False, box=None)
@@ -32,14 +34,20 @@ def show(config: ListConfig) -> None:
             solved = "" if threshold is None else f"solved at a return of {threshold}"
             environments.add_row(f"[bold]{env_id}[/bold]", solved)
     console.print(environments)
-    for registry in (AGENTS, REWARDS):
+    tables: Mapping[str, Entries] = {
+        "agents for writing": AGENTS,
+        "agents for acting": CONTROL_AGENTS,
+        "rewards for writing": REWARDS,
+        "rewards for acting": CONTROL_REWARDS,
+        "reward schemes for writing": PRESETS,
+        "reward schemes for acting": CONTROL_PRESETS,
+    }
+    for title, entries in tables.items():
         console.print()
-        console.print(_table(f"{registry.kind}s", registry))
-    console.print()
-    console.print(_table("reward schemes", PRESETS))
+        console.print(_table(title, entries))
 
 
-def _table(title: str, entries: Mapping[str, Entry] | Mapping[str, Preset]) -> Table:
+def _table(title: str, entries: Entries) -> Table:
     table = Table(title=title, title_justify="left", show_header=False, box=None)
     for name, entry in entries.items():
         table.add_row(f"[bold]{name}[/bold]", entry.summary)

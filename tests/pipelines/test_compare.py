@@ -205,25 +205,46 @@ def test_stock_agents_are_judged_too(tmp_path, agent) -> None:
     assert {"share", "gold", "length"} <= set(cell.metrics)
 
 
-def test_tasks_of_acting(tmp_path) -> None:
-    given = tyro.cli(
+def pizza(folder: Path, schemes: str, *kwargs: str) -> CompareConfig:
+    return tyro.cli(
         CompareConfig,
         args=[
             *("--env", "rlhf_gym/Pizza-v0", "--agent", "sb3.ppo", "--num-envs", "4"),
-            *("--budget", "200", "--evaluation-episodes", "4", "--preferences.explore", "80"),
-            *("--preferences.learner.segment-length", "5", "--labels", "9", "--seeds", "1"),
-            *("--preferences.learner.fit.epochs", "2", "--schemes", "gold,mixture"),
-            *("--agent-kwargs", "n_steps=25", "batch_size=50", "--output", str(tmp_path / "x")),
+            *("--budget", "240", "--evaluation-episodes", "4", "--preferences.explore", "120"),
+            *("--labels", "9", "--seeds", "1", "--preferences.learner.fit.epochs", "2"),
+            *("--preferences.learner.judges", "change", "--preferences.learner.members", "1"),
+            *("--schemes", schemes, "--output", str(folder)),
+            *("--agent-kwargs", "n_steps=30", "batch_size=60", *kwargs),
         ],
     )
-    gold, mixture = compare(given).cells
+
+
+def test_tasks_of_acting(tmp_path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    experiment = compare(pizza(tmp_path / "x", "gold,mixture,potential"))
+    gold, mixture, _ = experiment.cells
     assert {"gold_return", "automated_return"} <= set(gold.metrics)
-    assert (gold.metrics["labels"], mixture.metrics["labels"]) == (0, 9)
+    assert [cell.metrics["labels"] for cell in experiment.cells] == [0, 9, 9]
     run = json.loads((mixture.folder / "training/config.json").read_text())
-    assert run["teaching"]["preferences"]["automated_weight"] == 0.5
-    with pytest.raises(InvalidArgument, match="no scheme for a task of acting"):
-        compare(tyro.cli(CompareConfig, args=["--env", "rlhf_gym/Pizza-v0", "--agent", "sb3.ppo",
-                "--schemes", "x=whitened", "--output", str(tmp_path / "y")]))  # fmt: skip
+    assert run["environment"]["reward"] == "preferences + 0.5 * automated"
+    logged = EventAccumulator(str(experiment.cells[2].folder), {"histograms": 0})
+    assert "reward/gold" in logged.Reload().Tags()["scalars"]
+    assert logged.Tags()["histograms"] == ["terms/automated", "terms/shaping"]
+
+
+@pytest.mark.parametrize(
+    ("schemes", "kwargs", "problem"),
+    [
+        ("gold,x=whitened", (), "for tasks of writing only"),
+        ("gold,potential", ("gamma=0.9",), "discount of 0.99"),
+        ("gold", ("colour=1",), "agent_kwargs"),
+    ],
+)
+def test_what_is_not_possible_where_the_task_is_to_act(tmp_path, schemes, kwargs, problem) -> None:
+    with pytest.raises(InvalidArgument, match=problem):
+        compare(pizza(tmp_path, schemes, *kwargs))
+    assert not (tmp_path / "gold").exists()
 
 
 def test_a_claim_is_gone_with_its_process(tmp_path) -> None:

@@ -90,7 +90,7 @@ def test_settings_are_for_registered_tasks_whose_episodes_are_long_enough() -> N
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (("--reward", "runs/some/model"), "reward=.*preferences, gold, automated"),
+        (("--reward", "runs/some/model"), "reward=.*gold, preferences, mixture"),
         (("--agent", "ppo"), "agent='ppo': no such agent"),
         (("--agent", "sb3.sac"), "continuous actions"),
         (("--reward", "preferences", "--teacher", "nobody"), "teacher='nobody'"),

@@ -22,6 +22,7 @@ def steps(count: int = 4) -> ControlSteps:
         rng.integers(3, size=count),
         automated=np.arange(count) * 1.0,
         gold=np.array([-2.0, 0.0, 0.5, 3.0] * (count // 4)),
+        ended=np.zeros(count, np.bool_),
     )
 
 

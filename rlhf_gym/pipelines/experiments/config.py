@@ -12,9 +12,8 @@ from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import to_json
 from rlhf_gym.pipelines.control import TeachingConfig, is_control
 from rlhf_gym.pipelines.environment import EnvironmentConfig
-from rlhf_gym.pipelines.experiments.control_schemes import CONTROL_PRESETS
 from rlhf_gym.pipelines.train import parse_settings
-from rlhf_gym.rewards.schemes import PRESETS, Scheme, parse_schemes
+from rlhf_gym.rewards.schemes import CONTROL_PRESETS, PRESETS, Scheme, parse_schemes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +21,8 @@ class CompareConfig:
     """Compare reward schemes: train each with several seeds, judge all of them alike."""
 
     schemes: str
-    """Which, separated by commas: names that `rlhf-gym list` shows, or expressions with a name,
-    such as short=score-length(0.05). Where the task is to act: gold, automated, preferences,
-    mixture."""
+    """Which, separated by commas: names that `rlhf-gym list` shows for the kind of task, or
+    expressions with a name, such as short=score-length(0.05) or hurried=gold-time(0.1)."""
     environment: Annotated[EnvironmentConfig, tyro.conf.arg(name="")] = field(
         default_factory=EnvironmentConfig
     )

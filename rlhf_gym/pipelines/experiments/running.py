@@ -36,11 +36,11 @@ def check(config: CompareConfig, experiment: Experiment) -> None:
     """
     unfinished = {cell.scheme: cell for cell in experiment.cells if not cell.is_done}
     (CONTROL_AGENTS if config.is_control else AGENTS).load(config.agent)
-    for scheme in unfinished:
+    for scheme, cell in unfinished.items():
         if config.is_control:
-            from rlhf_gym.pipelines.experiments.control_schemes import control_scheme
+            from rlhf_gym.pipelines.experiments.control_cells import check_control
 
-            control_scheme(scheme.expression)
+            check_control(config, cell)
         else:
             from rlhf_gym.pipelines.experiments.text_cells import scheme_environment
 
