@@ -76,8 +76,8 @@ STUDIES = Registry(
 class StudyConfig:
     """Reproduce a published figure."""
 
-    name: Annotated[str, tyro.conf.Positional]
-    """Which one; a wrong name lists them."""
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(help=f"One of {', '.join(STUDIES)}.")]
+    """Which one."""
     seeds: int = 5
     """Independent repetitions of what is learned."""
     first_seed: int = 0
