@@ -26,10 +26,10 @@ def test_registering_twice_is_registering_once(recwarn):
     register_all()
     register_all()
     assert not list(recwarn)
-    for env_id, entry_point in ENVIRONMENTS.items():
+    for env_id, task in ENVIRONMENTS.items():
         spec = gym.spec(env_id)
-        assert spec.entry_point == f"{entry_point}Env"
-        assert spec.vector_entry_point == f"{entry_point}VectorEnv"
+        assert spec.entry_point == f"{task.target}Env"
+        assert spec.vector_entry_point == f"{task.target}VectorEnv"
 
 
 def test_ids_are_known_before_torch_is_imported():
