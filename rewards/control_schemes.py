@@ -11,8 +11,9 @@ from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.registry import load_object
 from rlhf_gym.rewards.expressions import Evaluator, refused, unknown
 from rlhf_gym.rewards.registry import CONTROL_REWARDS, REWARDS
-from rlhf_gym.rewards.schemes import CONTROL_PRESETS, PRESETS
-from rlhf_gym.rewards.step_terms import Automated, StepPart, StepSum
+from rlhf_gym.rewards.schemes import CONTROL_PRESETS, PRESETS, Effect
+from rlhf_gym.rewards.step_sums import StepPart, StepSum, StepTerm
+from rlhf_gym.rewards.step_terms import Automated, Gold, RunningScale
 
 _OF_TASK = ("clipped", "running")
 """Terms around another one, which is the task's own reward unless the user gives some other."""
@@ -38,6 +39,26 @@ def control_scheme(expression: str) -> StepSum:
         )
     scheme.check_signs()
     return scheme
+
+
+def moves_optimum(scheme: StepSum) -> Effect:
+    """Whether a scheme's optimum is another than that of `gold`, as far as its form tells.
+
+    A price for each step moves it only where episodes differ in length, which the form does not
+    tell: it counts.
+    """
+    effects = {_effect(weight, term) for weight, term in scheme.terms}
+    if "batch" in effects and len(scheme.terms) > 1:  # what is beside it weighs more or less
+        return "yes"
+    return effects.pop() if len(effects) == 1 else "yes"
+
+
+def _effect(weight: float, term: StepTerm) -> Effect:
+    if weight <= 0:
+        return "yes"
+    if isinstance(term, RunningScale):
+        return "batch" if moves_optimum(term.inner) == "no" else "yes"
+    return "no" if isinstance(term, Gold) else "yes"
 
 
 class _Builder(Evaluator):

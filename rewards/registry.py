@@ -77,7 +77,7 @@ CONTROL_REWARDS = Registry(
         "clipped": (f"{_STEPS}:ClippedSteps", "each step's reward kept within a range"),
         "running": (f"{_STEPS}:RunningScale", "rewards on the scale of all returns so far"),
         "shaping": (
-            f"{_STEPS}:StepShaping",
+            "rlhf_gym.rewards.step_sums:StepShaping",
             "gamma * Phi(s') - Phi(s), which leaves the optimum where it is",
         ),
     },

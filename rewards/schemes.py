@@ -90,9 +90,8 @@ class Scheme:
 
     @property
     def moves(self) -> Effect | None:
-        """Whether it moves the optimum; None for an expression that is no preset's."""
-        presets = [*PRESETS.values(), *CONTROL_PRESETS.values()]
-        found = [p.moves for p in presets if p.expression == self.expression]
+        """Whether it moves the optimum; None for what is no preset for tasks of writing."""
+        found = [p.moves for p in PRESETS.values() if p.expression == self.expression]
         return found[0] if found else None
 
 

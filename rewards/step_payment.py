@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rlhf_gym.core.preferences.reward_net import RewardEnsemble
 from rlhf_gym.rewards.learned import ControlSteps, Floats, Payment, PaymentRule
-from rlhf_gym.rewards.step_terms import StepSum
+from rlhf_gym.rewards.step_sums import StepSum
 
 KEPT_EPISODES = 10_000
 

@@ -28,7 +28,7 @@ from rlhf_gym.pipelines.imitation import ImitationMethod, by_demonstrations
 from rlhf_gym.rewards.control_schemes import control_scheme
 from rlhf_gym.rewards.learned import AutomatedReward
 from rlhf_gym.rewards.schemes import CONTROL_PRESETS
-from rlhf_gym.rewards.step_terms import StepSum
+from rlhf_gym.rewards.step_sums import StepSum
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm

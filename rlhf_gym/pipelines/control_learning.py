@@ -16,7 +16,7 @@ from rlhf_gym.envs.taught import TaughtVecEnv
 from rlhf_gym.pipelines.control_payment import PaymentHistograms, check_payment, shaped
 from rlhf_gym.rewards.learned import PaymentRule
 from rlhf_gym.rewards.step_payment import SchemePayment
-from rlhf_gym.rewards.step_terms import StepSum
+from rlhf_gym.rewards.step_sums import StepSum
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm

@@ -22,7 +22,7 @@ from rlhf_gym.core.preferences.reward_net import RewardEnsemble
 from rlhf_gym.envs.shaped import BatchPotential, ShapedVecEnv
 from rlhf_gym.rewards.discount import check_gamma
 from rlhf_gym.rewards.step_payment import LearnedPotential, SchemePayment
-from rlhf_gym.rewards.step_terms import Preferences, StepShaping, StepSum, WeightedShaping
+from rlhf_gym.rewards.step_sums import StepShaping, StepSum, StepTerm, WeightedShaping
 
 GAMMA_REMEDY = "Give shaping(..., gamma=) and the agent the same, by --agent-kwargs gamma="
 
@@ -42,7 +42,7 @@ def check_payment(scheme: StepSum, agent: BaseAlgorithm, judges: str) -> None:
     gamma = float(vars(agent).get("gamma", 1.0))  # random search has none
     for _, shaping in scheme.shapings:
         check_gamma(shaping.gamma, gamma, GAMMA_REMEDY)
-        if isinstance(shaping.potential, Preferences) and judges == "steps":
+        if shaping.reads_learned and judges == "steps":
             raise InvalidArgument(
                 "schemes",
                 "shaping(preferences)",
@@ -121,10 +121,11 @@ def _potential(
     """Phi, times its weight: that of a sum scales the potential."""
     source = weighted.shaping.potential
     potential: Callable[[Any], Any]
-    if isinstance(source, Preferences):
-        assert ensemble is not None  # the scheme reads what is learned
+    if isinstance(source, StepTerm):
+        assert ensemble is not None  # the only term that is a potential is the learned one
         potential = LearnedPotential(ensemble)
+    elif isinstance(source, str):
+        potential = CriticPotential(source, kind.load_class())
     else:
-        is_file = isinstance(source, str)
-        potential = CriticPotential(source, kind.load_class()) if is_file else source
+        potential = source
     return lambda observations: weighted.weight * potential(observations)

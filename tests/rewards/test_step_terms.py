@@ -6,12 +6,13 @@ from gymnasium.spaces import Box, Discrete
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidReward
 from rlhf_gym.core.preferences import Encoding, RewardEnsemble
-from rlhf_gym.rewards.control_schemes import control_scheme
+from rlhf_gym.rewards.control_schemes import control_scheme, moves_optimum
 from rlhf_gym.rewards.learned import ControlSteps, LearnedReward
 from rlhf_gym.rewards.registry import CONTROL_REWARDS
 from rlhf_gym.rewards.schemes import CONTROL_PRESETS, parse_schemes
 from rlhf_gym.rewards.step_payment import LearnedPotential, SchemePayment
-from rlhf_gym.rewards.step_terms import Preferences, RunningScale, StepShaping
+from rlhf_gym.rewards.step_sums import StepShaping
+from rlhf_gym.rewards.step_terms import Preferences, RunningScale
 
 LEARNED = np.array([0.5, -1.0, 2.0])
 
@@ -147,7 +148,21 @@ def test_every_name_means_something():
     for name in CONTROL_REWARDS:
         assert CONTROL_REWARDS.load(name).__doc__
     [scheme] = parse_schemes("timed", CONTROL_PRESETS)
-    assert (scheme.expression, scheme.moves) == ("automated - time(0.05)", "yes")
+    assert scheme.expression == "automated - time(0.05)"
+
+
+def test_what_moves_the_optimum():
+    for preset in CONTROL_PRESETS.values():
+        assert moves_optimum(control_scheme(preset.expression)) == preset.moves
+    found = {
+        "2 * gold + shaping(preferences)": "no",
+        "-1 * gold": "yes",
+        "running(2 * gold)": "batch",
+        "running(clipped(gold))": "yes",
+        "gold + running(2 * gold)": "yes",
+        "gold - time(0.1)": "yes",
+    }
+    assert {text: moves_optimum(control_scheme(text)) for text in found} == found
 
 
 def test_what_is_learned_is_told_apart_and_terms_are_noted():
