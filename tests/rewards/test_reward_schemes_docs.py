@@ -7,16 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_gym.rewards.registry import REWARDS
-from rlhf_gym.rewards.schemes import PRESETS
+from rlhf_gym.rewards.registry import CONTROL_REWARDS, REWARDS
+from rlhf_gym.rewards.schemes import CONTROL_PRESETS, PRESETS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reward-schemes.md").read_text()
-ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")]
-    for line in PAGE.splitlines()
-    if re.match(r"\| `\w+` \|.*`rewards/", line)
-]
+WRITING, ACTING = PAGE.split("## Where the task is to act")
+
+
+def rows(text):
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if re.match(r"\| `\w+` \|.*`rewards/", line)
+    ]
+
+
+ROWS = rows(WRITING)
 
 
 def test_its_python_prints_what_it_says():
@@ -39,12 +46,13 @@ def _pairs(text):
     return [(name, float(number)) for name, number in map(str.split, text.splitlines())]
 
 
-def test_every_scheme_is_listed_where_it_is():
-    files = {row[0].strip("`"): row[5].strip("`") for row in ROWS}
-    del files["scaled"]  # an operator, no class
+@pytest.mark.parametrize(("page", "registry"), [(WRITING, REWARDS), (ACTING, CONTROL_REWARDS)])
+def test_every_scheme_is_listed_where_it_is(page, registry):
+    files = {row[0].strip("`"): row[5].strip("`") for row in rows(page)}
+    files.pop("scaled", None)  # an operator, no class
     listed = {
         name: entry.target.split(":")[0].replace("rlhf_gym.", "").replace(".", "/") + ".py"
-        for name, entry in REWARDS.items()
+        for name, entry in registry.items()
     }
     assert files == listed
 
@@ -63,7 +71,8 @@ def test_every_scheme_has_its_unit_and_a_page(name):
 
 def test_every_scheme_with_a_name_is_on_the_page():
     row = r"^\| `(\w+)` \| `([^`]+)` \| (no|trade|batch|yes) \|$"
-    rows = re.findall(row, PAGE, flags=re.MULTILINE)
-    assert {name: (expression, moves) for name, expression, moves in rows} == {
-        name: (preset.expression, preset.moves) for name, preset in PRESETS.items()
-    }
+    for page, presets in ((WRITING, PRESETS), (ACTING, CONTROL_PRESETS)):
+        found = re.findall(row, page, flags=re.MULTILINE)
+        assert {name: (expression, moves) for name, expression, moves in found} == {
+            name: (preset.expression, preset.moves) for name, preset in presets.items()
+        }

@@ -49,7 +49,7 @@ SINGLES = (Proxy("1x16", 500), BASE, Proxy("1x32", 1500))
 ENSEMBLES = (Proxy("1x16", 1500, "minimum"), Proxy("1x16", 1500, "deviations"))
 BON = ((SINGLES[0],), (BASE, Proxy("1x16", 1500, "mean"), *ENSEMBLES), (SINGLES[2],))
 """Best-of-n curves; those of one group share their reward models, which score the pool once."""
-PPO_CURVES = (BASE, SINGLES[0], Proxy("1x16", 1500, kl_coef=0.1), ENSEMBLES[0])
+PPO_CURVES = (BASE, SINGLES[0], SINGLES[2], Proxy("1x16", 1500, kl_coef=0.1), *ENSEMBLES)
 
 Curves = dict[str, list[dict[str, Any]]]
 """By name of the proxy, one result per seed."""
