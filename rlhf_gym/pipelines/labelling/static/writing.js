@@ -3,12 +3,28 @@
 import { el, prose } from "./dom.js";
 import { shownDifference } from "./diff.js";
 
-const QUICK = 20_000;  // characters whose difference is shown while typing
+const QUICK = 20_000;  // characters whose difference is shown with every key
+const PAUSE = 400;     // ms without a key after which a longer one is
 
 function area(label, value, changed, rows = 5) {
-  const field = el("textarea", { rows, dir: "auto", spellcheck: true, value, "aria-label": label });
+  const field = el("textarea", { rows, dir: "auto", spellcheck: value.length < QUICK ? "true" : "false", value, "aria-label": label });
   field.addEventListener("input", () => changed(field));
   return [el("label", { class: "field" }, el("span", {}, label), field), field];
+}
+
+// What is changed in a text so far: `box` shows it, `now` and `soon` are told the text as it is.
+function changesOf(before) {
+  const box = el("div", { class: "prose difference", dir: "auto", "aria-label": "What is changed" });
+  let timer = null;
+  const now = (text) => box.replaceChildren(...(text === before
+    ? [el("span", { class: "faint" }, "Nothing is changed yet.")]
+    : shownDifference(before, text)));
+  const soon = (text) => {
+    clearTimeout(timer);
+    if (before.length + text.length < QUICK) now(text);
+    else timer = setTimeout(now, PAUSE, text);
+  };
+  return { box, now, soon };
 }
 
 const shownBefore = (label) => el("div", { class: "card" }, el("h2", { class: "name" }, label));
@@ -16,22 +32,14 @@ const shownBefore = (label) => el("div", { class: "card" }, el("h2", { class: "n
 export function edit(query, desk) {
   const before = query.segments[0].text;
   const said = desk.undone?.kind === "edit" ? desk.undone.completion : null;
+  const changes = changesOf(before);
   const [label, field] = area("The answer as it should be", desk.draft?.text ?? said ?? before, () => {
-    clearTimeout(timer);
-    if (before.length + field.value.length < QUICK) compare();
-    else timer = setTimeout(compare, 400);
+    changes.soon(field.value);
     desk.changed();
   }, 8);
-  const changes = el("div", { class: "prose difference", dir: "auto", "aria-label": "What is changed" });
-  let timer = null;
-  const compare = () => {
-    changes.replaceChildren(...(field.value === before
-      ? [el("span", { class: "faint" }, "Nothing is changed yet.")]
-      : shownDifference(before, field.value)));
-  };
-  compare();
+  changes.now(field.value);
   const box = shownBefore("Changes");
-  box.append(changes);
+  box.append(changes.box);
   return {
     title: "Rewrite the answer as it should be",
     body: [label, box],
@@ -94,14 +102,15 @@ export function review(query, desk) {
       place.replaceChildren(box);
       field = null;
     } else {
-      const changes = el("div", { class: "prose difference", dir: "auto" }, shownDifference(before, editing));
+      const changes = changesOf(before);
       const [label, made] = area("The demonstration as it should be", editing, () => {
         editing = field.value;
-        if (before.length + editing.length < QUICK) changes.replaceChildren(...shownDifference(before, editing));
+        changes.soon(editing);
         desk.changed();
       }, 8);
+      changes.now(editing);
       field = made;
-      place.replaceChildren(label, el("div", { class: "card" }, changes));
+      place.replaceChildren(label, el("div", { class: "card" }, changes.box));
     }
   }
 
