@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rlhf_gym.pipelines.studies.results import over_seeds
 
 COLOURS = {"k1": "C0", "k2": "C1", "k3": "C2", "exact": "C3"}
@@ -43,6 +45,8 @@ def draw(
         deviation.plot(list(errors), spread, "o-", color=colour, label=name)
         for how, style in (("reward", "o-"), ("loss", "s--")):
             cosines = [table[how][name]["cosine"] for table in gradients.values()]
+            if np.isnan(cosines).all():  # k1 in the loss has no gradient
+                continue
             direction.plot(
                 list(gradients), cosines, style, color=colour, label=f"{name} in the {how}"
             )
@@ -56,7 +60,7 @@ def draw(
         axes.set_xscale("log")
         axes.set_xlabel("KL of a response, nats")
         axes.axhline(0.0, color="black", linewidth=0.8)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, ncols=2 if axes is direction else 1)
     deviation.set_yscale("log")
     _bars(share, placements)
     for axes in (bias, deviation, direction, share):

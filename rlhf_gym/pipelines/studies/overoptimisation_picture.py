@@ -36,6 +36,10 @@ def draw(curves: Mapping[str, Curve], fits: Mapping[str, FitWithRanges], picture
         _panel(axes, name, curve, fits[name])
     for axes in panels[len(curves) :]:
         axes.set_visible(False)
+    # One for all: a legend in a panel would lie on its points.
+    drawn = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
+    named = [line for label, line in drawn.items() if not str(label).startswith("_")]
+    figure.legend(handles=named, loc="outside upper center", ncols=len(named), frameon=False)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=130)
     return picture
@@ -68,5 +72,3 @@ def _panel(axes: Any, name: str, curve: Curve, fit: FitWithRanges) -> None:
     axes.set_xlabel("sqrt(KL), nats")
     axes.set_ylabel("deviations of the reference's own", fontsize=9)
     axes.grid(alpha=0.3)
-    lines = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
-    axes.legend(handles=lines, fontsize=8, loc="upper left")
