@@ -42,7 +42,7 @@ def check_payment(scheme: StepSum, agent: BaseAlgorithm, judges: str) -> None:
     gamma = float(vars(agent).get("gamma", 1.0))  # random search has none
     for _, shaping in scheme.shapings:
         check_gamma(shaping.gamma, gamma, GAMMA_REMEDY)
-        if shaping.reads_learned and judges == "steps":
+        if shaping.reads_learned and judges in ("steps", "outcome"):
             raise InvalidArgument(
                 "schemes",
                 "shaping(preferences)",

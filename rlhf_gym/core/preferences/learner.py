@@ -28,7 +28,7 @@ PROBES = 200
 """Segments on which a learned reward is compared with the gold one."""
 
 Metrics = dict[str, float]
-Judges = Literal["steps", "change", "both"]
+Judges = Literal["steps", "change", "both", "outcome"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class RewardLearnerConfig:
 
     judges: Judges = "steps"
     """What the reward network looks at: each step as it is done (steps), how things stand after it
-    against before (change), where a rater judges what comes of the acts, or that and, in a simple
-    form, the acts (both)."""
+    against before (change), where a rater judges what comes of the acts, that and, in a simple
+    form, the acts (both), or each step by what is seen after it and how that changed (outcome)."""
     segment_length: int = 12
     """Steps of each of the two clips that are compared."""
     selection: str = "disagreement"
@@ -123,6 +123,7 @@ class RewardLearner:
             self.config.hidden,
             self.config.bins,
             judges_acts=self.config.judges == "both",
+            judges_outcomes=self.config.judges == "outcome",
             seed=seed,
         )
         self.comparisons = Comparisons(encoding, members, seed=seed)

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint, InvalidData
 from rlhf_gym.core.preferences.encoding import Encoding
+from rlhf_gym.core.preferences.outcomes import Outcomes
 from rlhf_gym.core.preferences.stacked_layers import StackedEyes, StackedLinear
 
 HIDDEN = (64, 64)
@@ -54,6 +55,8 @@ class RewardEnsemble(nn.Module):
         bins: soft bins of each number; 0 shows plain numbers. Images are never binned.
         judges_acts: beside a potential, a bilinear term of what was seen before a step and what was
             done, for what the change does not show, such as the order in which things were done.
+        judges_outcomes: no potential, though both ends are kept: each step by itself, by what is
+            seen after it, how that changed (`Outcomes`) and what was done.
         seed: of their beginnings.
 
     Attributes:
@@ -80,6 +83,7 @@ class RewardEnsemble(nn.Module):
         bins: int = 0,
         *,
         judges_acts: bool = False,
+        judges_outcomes: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -106,8 +110,16 @@ class RewardEnsemble(nn.Module):
                 )
             self.eyes = StackedEyes(members, encoding.channels, generator)
             seen = StackedEyes.FEATURES
-        self.judges_change = encoding.both_ends
-        widths = [seen + (0 if self.judges_change else encoding.action_features), *hidden, 1]
+        self.outcomes: Outcomes | None = None
+        if judges_outcomes:
+            if not encoding.both_ends or judges_acts:
+                raise InvalidArgument(
+                    "judges_outcomes", True, "steps by themselves", "Keep both ends, and no acts"
+                )
+            self.outcomes = Outcomes(encoding, members, generator)
+        self.judges_change = encoding.both_ends and not judges_outcomes
+        beside = self.outcomes.width if self.outcomes else encoding.action_features
+        widths = [seen + (0 if self.judges_change else beside), *hidden, 1]
         self.layers = nn.ModuleList(
             StackedLinear(members, inputs, outputs, generator)
             for inputs, outputs in pairwise(widths)
@@ -137,6 +149,11 @@ class RewardEnsemble(nn.Module):
             before, after = observations.chunk(2, -1)
             change = self._evaluate(self._shown(after)) - self._evaluate(self._shown(before))
             return change + self._of_acts(before[:, None], actions[:, None])
+        if self.outcomes is not None:
+            before, after = observations.chunk(2, -1)
+            beside = self.outcomes(before, after, actions)
+            curved = self._evaluate(torch.cat([self._shown(after), beside], -1))
+            return curved + self.outcomes.straight(beside)
         if self.eyes is None:
             inputs = torch.cat([self._shown(observations), actions], -1)
         else:
@@ -252,6 +269,9 @@ class RewardEnsemble(nn.Module):
         Args:
             observations: as `Encoding` keeps them, shape (..., *observation_shape).
         """
+        if self.outcomes is not None:
+            both = torch.from_numpy(observations).reshape(-1, *self.encoding.observation_shape)
+            self.outcomes.cover(*both.chunk(2, -1))
         if not self.bins and self.acts is None:
             return
         numbers = torch.from_numpy(observations).reshape(-1, self.encoding.observation_features)
@@ -281,6 +301,7 @@ class RewardEnsemble(nn.Module):
             self.hidden,
             self.bins,
             judges_acts=self.acts is not None,
+            judges_outcomes=self.outcomes is not None,
             seed=seed,
         )
         self.load_state_dict(fresh.state_dict())
@@ -291,6 +312,7 @@ class RewardEnsemble(nn.Module):
         path.parent.mkdir(parents=True, exist_ok=True)
         shape = {"members": self.members, "hidden": self.hidden, "bins": self.bins}
         shape["judges_acts"] = self.acts is not None
+        shape["judges_outcomes"] = self.outcomes is not None
         save_file(self.state_dict(), path, metadata={"ensemble": json.dumps(shape)})
         return path
 
