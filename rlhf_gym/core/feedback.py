@@ -199,7 +199,8 @@ def preference_records(query: Query, label: Label) -> list[dict[str, Any]]:
     - a longer ranking: `prompt`, `ranking`; one in which all are equal: a tie for every pair
     - best of several: one pair for each of the others
     - a thumb: `prompt`, `completion`, `label`
-    - a level or a rating: `prompt`, `completion`, `rating`
+    - a level or a rating: `prompt`, `completion`, `rating`; levels with a `scale` that says of how
+      many, for they are no marks of another scale
     - an edit: a pair, the edited text chosen
     - any other label, and a comparison of a text with itself: none
 
@@ -225,7 +226,8 @@ def preference_records(query: Query, label: Label) -> list[dict[str, Any]]:
         case Thumb(up):
             return [{"prompt": prompt, "completion": texts[0], "label": up}]
         case Likert(level):
-            return [{"prompt": prompt, "completion": texts[0], "rating": float(level)}]
+            record = {"prompt": prompt, "completion": texts[0], "rating": float(level)}
+            return [{**record, "scale": f"{query.levels} levels"}]
         case Rating(value):
             return [{"prompt": prompt, "completion": texts[0], "rating": value}]
         case _:

@@ -71,7 +71,7 @@ def pair(chosen, rejected, **extra):
         (
             Query((A,), "likert"),
             Likert(4),
-            [{"prompt": "The film", "completion": "is fine.", "rating": 4.0}],
+            [{"prompt": "The film", "completion": "is fine.", "rating": 4.0, "scale": "5 levels"}],
         ),
         (
             Query((A,), "rating"),

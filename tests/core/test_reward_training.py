@@ -278,6 +278,20 @@ def test_data_that_says_nothing_is_refused(tmp_path: Path) -> None:
         learn(tmp_path, same)
 
 
+def test_each_scale_of_ratings_has_its_own_size(tmp_path: Path) -> None:
+    # Levels 0 and 4 of five are as far apart as marks 0 and 100, and a scale of one value says
+    # nothing: deviations of 2, 50 and 0 about 2, 50 and 7.
+    records = [
+        {"text": f"{scale} {value} {n}", "rating": value, "scale": scale}
+        for scale, values in (("5 levels", (0, 4)), ("", (0, 100)), ("dull", (7,)))
+        for value in values
+        for n in range(3)
+    ]
+    split = split_judgements(config(tmp_path, write(tmp_path, records), held_out=0, validation=0))
+    values = [judged.value for judged in split.train]
+    assert values == [*[-1.0] * 3, *[1.0] * 3, *[-1.0] * 3, *[1.0] * 3, *[0.0] * 3]
+
+
 def test_ratings_are_brought_to_the_scale_of_a_fresh_head(tmp_path: Path) -> None:
     records = [{"text": f"film {i}", "rating": 10.0 * (i % 3)} for i in range(30)]
     split = split_judgements(config(tmp_path, write(tmp_path, records), held_out=0.2))

@@ -44,6 +44,7 @@ class Judgement:
         worth: what each response is really worth, best first, where that is known (a teacher's
             true rewards); only reports look at it.
         meaning: judgements of the same meaning ask the same in other words; empty for none.
+        scale: ratings of the same scale are of one size: levels 1 to 5 are none of marks 0 to 10.
     """
 
     kind: Kind
@@ -57,6 +58,7 @@ class Judgement:
     weight: float = 1.0
     worth: tuple[float, ...] = ()
     meaning: str = ""
+    scale: str = ""
 
     def __post_init__(self) -> None:
         if not self.group:
@@ -77,7 +79,8 @@ def read_judgements(
     end (otherwise it is read without EOS), and `group`: rows of the same group, by default the same
     prompt, are never on two sides of a split. `rater` says whose judgement it is and `weight` how
     much it counts; a true `skip` leaves the row out; `scores` are what the responses are really
-    worth; rows of one `meaning` ask the same in other words. Other columns are ignored.
+    worth; rows of one `meaning` ask the same in other words; ratings of one `scale` have one size.
+    Other columns are ignored.
 
     Args:
         path: a file, folder or hub data set, as `read_records` takes it.
@@ -134,6 +137,7 @@ def judgement(record: Mapping[str, Any], where: str) -> Judgement:
         weight=_weight(record, where),
         worth=_worth(record, len(responses)),
         meaning=_name(record, "meaning"),
+        scale=_name(record, "scale"),
     )
 
 

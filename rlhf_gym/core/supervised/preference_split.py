@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,8 +29,8 @@ def split_judgements(config: RewardModelConfig) -> Split:
     """Read the feedback and part it, so that a prompt is on one side only.
 
     Training rows whose prompt stands in held-out data of its own are left out, and so are rows of
-    no weight. Ratings are brought to mean 0, deviation 1 of the training ratings, the scale of a
-    fresh head, and weights to mean 1, so that they move no learning rate.
+    no weight. Ratings are brought to mean 0, deviation 1 of the training ratings of their scale,
+    which is the size of a fresh head's scores, and weights to mean 1: they move no learning rate.
 
     Raises:
         InvalidData: rows that are no feedback; thumbs that all point the same way, as the first
@@ -88,16 +89,18 @@ def _check_informative(judgements: list[Judgement]) -> None:
 
 
 def _standardise_ratings(split: Split) -> Split:
-    ratings = np.array([j.value for j in split.train if j.kind == "rating"])
-    if not len(ratings) or ratings.std() == 0:
-        return split
-    mean, std = float(ratings.mean()), float(ratings.std())
-    return Split(
-        *(
-            [
-                dataclasses.replace(j, value=(j.value - mean) / std) if j.kind == "rating" else j
-                for j in part
-            ]
-            for part in split
-        )
-    )
+    """Each scale by the mean and deviation of its own training ratings."""
+    by_scale: dict[str, list[float]] = defaultdict(list)
+    for judged in split.train:
+        if judged.kind == "rating":
+            by_scale[judged.scale].append(judged.value)
+    # Equal ratings say nothing about what is better: all of them are the mean then.
+    sizes = {s: (float(np.mean(v)), float(np.std(v)) or 1.0) for s, v in by_scale.items()}
+
+    def standardised(judged: Judgement) -> Judgement:
+        if judged.kind != "rating" or judged.scale not in sizes:
+            return judged
+        mean, std = sizes[judged.scale]
+        return dataclasses.replace(judged, value=(judged.value - mean) / std)
+
+    return Split(*([standardised(judged) for judged in part] for part in split))
