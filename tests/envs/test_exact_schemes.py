@@ -131,6 +131,23 @@ def test_shaping_leaves_the_optimal_policy_at_every_prefix(env, model):
     assert abs(prompt) > 0.1
 
 
+def test_shaping_by_the_value_model_of_an_agent(env, tmp_path):
+    from rlhf_gym.agents import PPO
+
+    task = ExactVectorEnv(num_envs=32, max_response_tokens=HORIZON, ends="together")
+    settings = {"policy_kwargs": {"value_model": "separate"}, "learning_rate": 1e-2}
+    agent = PPO("LMPolicy", task, seed=0, device="cpu", **settings).learn(300)
+    agent.policy.save_pretrained(tmp_path, task.tokenizer)
+    shaping = PotentialShaping(tmp_path / "value_model")
+    tree, reference = env.judge.tree, env.judge.reference
+    plain = solve(tree, reference, node_rewards(env, LADDER), BETA)
+    shaped = solve(tree, reference, node_rewards(env, LADDER + shaping), BETA)
+    for ours, theirs in zip(shaped.log_probs, plain.log_probs, strict=True):
+        torch.testing.assert_close(ours.exp(), theirs.exp(), atol=1e-4, rtol=0)
+    moved = shaped.values[0] - plain.values[0]  # by minus what it expects of each prompt
+    assert moved.abs().max() > 0.01
+
+
 def best_actions(env, reward, gamma):
     """Where each prefix's best tokens are, by dynamic programming without a KL penalty."""
     tree, later, best = env.judge.tree, None, []

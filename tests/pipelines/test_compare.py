@@ -181,7 +181,7 @@ def test_what_is_not_possible_is_refused_before_anything_runs(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"seeds": 0}, {"jobs": 0}, {"first_seed": -1}, {"schemes": "overview=score"}]
+    "fields", [{"seeds": 0}, {"jobs": 0}, {"first_seed": -1}, {"schemes": "board=score"}]
 )
 def test_flags_that_cannot_work(fields: dict) -> None:
     with pytest.raises(InvalidArgument, match=next(iter(fields))):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rlhf_gym.core.data import write_jsonl
 from rlhf_gym.core.errors import InvalidData
@@ -19,7 +21,7 @@ from rlhf_gym.pipelines.experiments.board import side_by_side, write_board
 from rlhf_gym.pipelines.experiments.cells import Experiment
 from rlhf_gym.pipelines.experiments.config import CompareConfig
 from rlhf_gym.pipelines.experiments.curves import over_seeds, read_curves
-from rlhf_gym.pipelines.experiments.events import CellEvents, write_session
+from rlhf_gym.pipelines.experiments.events import CellEvents, session, write_session
 from rlhf_gym.pipelines.experiments.figures import draw_frontier
 from rlhf_gym.pipelines.experiments.report import ReportConfig, show
 
@@ -37,10 +39,11 @@ def write_cell(experiment: Experiment, name: str, seed: int, gold: float) -> Non
     for step in STEPS:
         logger.record("reward/gold", gold * step / STEPS[-1])
         logger.record("kl/reference", 2 * gold * step / STEPS[-1])
+        logger.record("terms/score", torch.tensor([gold, step / STEPS[-1]]))
         logger.dump(step)
+    events.writer.add_text("text/samples", f"{name} while it learned", STEPS[-1])
     metrics = {"gold": gold, "kl": 2 * gold, "length": 9.0 + seed**2, "repetition": 0.5}
-    session = {"scheme": name, "reward": scheme.expression}
-    write_session(events.writer, name, session, metrics)
+    write_session(events.writer, name, session(experiment.settings, scheme), metrics)
     events.close()
     samples = [{"prompt": "say", "completion": f"{name} | hello", "gold": gold, "kl": 2 * gold}]
     write_jsonl(cell.folder / "samples.jsonl", samples)
@@ -128,10 +131,29 @@ def test_samples_stand_side_by_side(experiment: Experiment) -> None:
     assert r"score \| hello *(gold 0.10, kl 0.20)*" in row  # the bar in it breaks no table
 
 
+def test_the_board_has_one_run_for_each_scheme(experiment: Experiment) -> None:
+    write_board(experiment)
+    write_board(experiment)  # anew: nothing of before is left
+    board = experiment.folder / "board"
+    runs = {path.parent.name for path in board.rglob("events.out.tfevents.*")}
+    assert runs == {"score", "whitened", "overview"}
+    found = EventAccumulator(str(board / "whitened"), {"tensors": 0, "histograms": 0}).Reload()
+    # the mean over seeds: (0.7 + 0.8 + 0.9) / 3, (9 + 10 + 13) / 3
+    assert found.Scalars("judged/gold")[0].value == pytest.approx(0.8)
+    assert found.Scalars("judged/length")[0].value == pytest.approx(32 / 3)
+    # of its first seed: a histogram of 0.7 and 1 at the last step, and what it wrote
+    last = found.Histograms("terms/score")[-1]
+    assert (last.step, last.histogram_value.num, last.histogram_value.max) == (300, 2, 1.0)
+    assert last.histogram_value.sum == pytest.approx(1.7)
+    text = found.Tensors("text/samples/text_summary")[-1]
+    assert text.tensor_proto.string_val == [b"whitened while it learned"]
+
+
 def test_tensorboard_shows_it_without_a_setting(experiment: Experiment, chromium) -> None:
     write_board(experiment)
     port = free_port()
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(experiment.folder)]
+    board = str(experiment.folder / "board")
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", board]
     server = subprocess.Popen([*command, "--port", str(port), "--load_fast=false"], stderr=-3)
     try:
         page = chromium.new_page()
@@ -141,7 +163,7 @@ def test_tensorboard_shows_it_without_a_setting(experiment: Experiment, chromium
         page.goto(f"{address}#custom_scalars")
         for title in ("gold score", "KL to the reference, nats"):
             page.get_by_text(title).first.wait_for()
-        page.get_by_text("Matches (2)").first.wait_for()  # one line for each scheme, none for seeds
+        page.get_by_text("Matches (2)").first.wait_for()  # a line for each scheme
         page.goto(f"{address}#hparams")
         frame = page.frame_locator("iframe") if page.locator("iframe").count() else page
         # one line for each group, with the mean length over seeds: (9 + 10 + 13) / 3
@@ -149,6 +171,14 @@ def test_tensorboard_shows_it_without_a_setting(experiment: Experiment, chromium
             frame.get_by_text(text).first.wait_for()
         page.goto(f"{address}#text")
         page.get_by_role("cell", name=re.compile(r"whitened \| hello")).first.wait_for()
+        page.get_by_text("whitened while it learned").first.wait_for()
+        page.goto(f"{address}#histograms")
+        # one chart for each scheme, the second whitened's, each with its three steps
+        charts = page.locator("tf-histogram-loader")
+        charts.nth(1).get_by_text("whitened").wait_for()
+        for number in (0, 1):
+            charts.nth(number).get_by_text("terms/score").wait_for()
+            charts.nth(number).locator(".histogram").nth(2).wait_for(state="attached")
     finally:
         server.kill()
         server.wait()

@@ -13,7 +13,7 @@ from rich.live import Live
 
 from rlhf_gym.core.command import Command
 from rlhf_gym.pipelines.experiments.cells import FAILURE, Cell, Experiment
-from rlhf_gym.pipelines.experiments.config import CompareConfig
+from rlhf_gym.pipelines.experiments.config import BOARD, CompareConfig
 from rlhf_gym.pipelines.experiments.progress import ProgressTable
 
 REDRAWS_PER_SECOND = 2
@@ -66,8 +66,9 @@ def show(config: CompareConfig) -> None:
     unfinished = [cell for cell in experiment.cells if not cell.is_done]
     for cell in unfinished:
         console.print(f"{cell.name}: {_why(cell)}", markup=False, soft_wrap=True)
+    board = shlex.quote(str(config.folder / BOARD))
     console.print(
-        f"\nrlhf-gym report {folder}\ntensorboard --logdir {folder}", markup=False, soft_wrap=True
+        f"\nrlhf-gym report {folder}\ntensorboard --logdir {board}", markup=False, soft_wrap=True
     )
     if any((cell.folder / FAILURE).is_file() for cell in unfinished):
         sys.exit(1)

@@ -78,8 +78,8 @@ class CompareConfig:
             InvalidArgument: what is none, or one that is called as a folder of the experiment's.
         """
         schemes = parse_schemes(self.schemes, CONTROL_PRESETS if self.is_control else PRESETS)
-        if any(scheme.name == OVERVIEW for scheme in schemes):
-            raise InvalidArgument("schemes", OVERVIEW, "the name is taken", "Choose another one")
+        if any(scheme.name == BOARD for scheme in schemes):
+            raise InvalidArgument("schemes", BOARD, "the name is taken", "Choose another one")
         return schemes
 
     def settings(self) -> dict[str, Any]:
@@ -97,5 +97,5 @@ class CompareConfig:
         return dict(to_json(settings))
 
 
-OVERVIEW = "overview"
-"""The run that belongs to no scheme: TensorBoard's layout, and samples side by side."""
+BOARD = "board"
+"""The folder of an experiment that TensorBoard is to be shown."""

@@ -13,8 +13,12 @@ from rlhf_gym.pipelines.control import agent_settings, make_control_environment,
 from rlhf_gym.pipelines.control_payment import check_payment
 from rlhf_gym.pipelines.experiments.cells import TRAINING, Cell
 from rlhf_gym.pipelines.experiments.config import CompareConfig
-from rlhf_gym.pipelines.experiments.events import CellEvents, remove_events, write_session
-from rlhf_gym.pipelines.experiments.text_cells import session
+from rlhf_gym.pipelines.experiments.events import (
+    CellEvents,
+    remove_events,
+    session,
+    write_session,
+)
 from rlhf_gym.pipelines.experiments.watching import ProgressCallback
 from rlhf_gym.pipelines.train import Attached, TrainConfig
 from rlhf_gym.rewards.control_schemes import control_scheme
@@ -61,7 +65,7 @@ def train_control_cell(config: CompareConfig, cell: Cell) -> dict[str, Any]:
         "automated_return": result.automated_return.value,
         "labels": float(result.labels),
     }
-    write_session(events.writer, cell.scheme.name, session(config, cell), metrics)
+    write_session(events.writer, cell.scheme.name, session(config.settings(), cell.scheme), metrics)
     events.close()
     return {"metrics": metrics, "timesteps": result.timesteps, "labels": result.labels}
 

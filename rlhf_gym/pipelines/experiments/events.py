@@ -10,6 +10,8 @@ from stable_baselines3.common.logger import HParam, KVWriter, Logger, TensorBoar
 from tensorboard.plugins.hparams import summary_v2 as hparams
 from torch.utils.tensorboard import SummaryWriter
 
+from rlhf_gym.rewards.schemes import Scheme
+
 JUDGED = "judged/"
 """Before the metrics by which schemes are compared."""
 
@@ -46,6 +48,22 @@ class CellEvents(TensorBoardOutputFormat):
         """An SB3 logger that writes here and nowhere else."""
         formats: list[KVWriter] = [self]
         return Logger(folder=self._folder, output_formats=formats)
+
+
+def session(settings: Mapping[str, Any], scheme: Scheme) -> dict[str, Any]:
+    """What the HPARAMS tab says of a run: what differs between groups, and what they share.
+
+    Args:
+        settings: of the experiment.
+        scheme: the group.
+    """
+    return {
+        "scheme": scheme.name,
+        "reward": scheme.expression,
+        "agent": settings["agent"],
+        "env": settings["environment.model"] or settings["environment.env"],
+        "budget": settings["budget"],
+    }
 
 
 def write_session(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,12 @@ from rlhf_gym.envs.exact import ExactVectorEnv
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
 from rlhf_gym.pipelines.experiments.cells import SAMPLES, TRAINING, Cell
 from rlhf_gym.pipelines.experiments.config import CompareConfig
-from rlhf_gym.pipelines.experiments.events import CellEvents, remove_events, write_session
+from rlhf_gym.pipelines.experiments.events import (
+    CellEvents,
+    remove_events,
+    session,
+    write_session,
+)
 from rlhf_gym.pipelines.experiments.judging import (
     exact_metrics,
     judge_text,
@@ -118,23 +122,14 @@ def train_cell(config: CompareConfig, cell: Cell) -> dict[str, Any]:
     )
     verdict = judge_text(config.agent, kept.model, judge_env, config.episodes)
     write_jsonl(cell.folder / SAMPLES, [sample.record() for sample in verdict.samples])
-    write_session(events.writer, cell.scheme.name, session(config, cell), verdict.metrics)
+    write_session(
+        events.writer, cell.scheme.name, session(config.settings(), cell.scheme), verdict.metrics
+    )
     events.close()
     return {
         "metrics": verdict.metrics,
         "timesteps": result.timesteps,
         "updates": result.updates,
-    }
-
-
-def session(config: CompareConfig, cell: Cell) -> Mapping[str, Any]:
-    """What TensorBoard's HPARAMS tab says of a cell: what differs between groups, and for whom."""
-    return {
-        "scheme": cell.scheme.name,
-        "reward": cell.scheme.expression,
-        "agent": config.agent,
-        "env": config.environment.model or config.environment.env,
-        "budget": config.budget,
     }
 
 
