@@ -22,31 +22,43 @@ class TaskSettings:
         judges: see `RewardLearnerConfig`.
         segment_length: see `RewardLearnerConfig`.
         agents: arguments of the algorithm, by the agent's name; the same whatever pays it.
+        schedule: when the labels are asked for.
+        rounds: see `PreferenceConfig`.
+        l2: see `FitConfig`.
+        learner: other arguments of `RewardLearnerConfig`.
     """
 
     judges: Judges
     segment_length: int
     agents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # Clips of what the agent does by now say most about what it does next, and clips of random acts
+    # next to nothing about what a good agent does.
+    schedule: LabelSchedule = field(
+        default_factory=lambda: LabelSchedule(initial=0.1, rate="uniform", until=0.7)
+    )
+    rounds: int = 20
+    l2: float = 1e-3
+    learner: Mapping[str, Any] = field(default_factory=dict)
 
     def preferences(self) -> PreferenceConfig:
         """Learning from comparisons, with 700 labels."""
         return PreferenceConfig(
-            # Clips of what the agent does by now say most about what it does next, and clips of
-            # random acts next to nothing about what a good agent does.
-            schedule=LabelSchedule(initial=0.1, rate="uniform", until=0.7),
+            schedule=self.schedule,
+            rounds=self.rounds,
             learner=RewardLearnerConfig(
                 judges=self.judges,
                 segment_length=self.segment_length,
-                selection="uniform",
-                members=5,
-                memory=20_000,
-                hidden=(32,),
-                bins=10,
                 # Few labels and small networks: learning anew is cheap, and forgets no answer.
-                fit=FitConfig(anew=True, learning_rate=3e-3, l2=1e-3, overfit=FIXED_L2),
+                fit=FitConfig(anew=True, learning_rate=3e-3, l2=self.l2, overfit=FIXED_L2),
+                **{**SMALL, **self.learner},
             ),
         )
 
+
+SMALL: Mapping[str, Any] = {
+    "selection": "uniform", "members": 5, "memory": 20_000, "hidden": (32,), "bins": 10,
+}  # fmt: skip
+"""A reward learner for a few hundred labels."""
 
 FIXED_L2 = (1e-9, 1e9)
 """A band that is never left: the penalty stays as it is. A moving one rose to 0.1 within a few
@@ -57,13 +69,24 @@ CURIOUS = {"ent_coef": 0.1, "learning_rate": 1e-3, "vf_coef": 0.1}
 of 0.01 it gives up moves early, and about moves that nobody sees nobody is asked."""
 EXPLORING = {"sb3.ppo": CURIOUS, "contrib.maskable_ppo": CURIOUS}
 
+DRIVING = {
+    "n_steps": 60, "batch_size": 240, "n_epochs": 8, "learning_rate": 1e-3,
+    "gamma": 0.97, "gae_lambda": 0.9, "ent_coef": 0.01,
+}  # fmt: skip
+"""PPO that crosses the hall: a rollout is an episode; four seconds ahead are far enough."""
+LATE = LabelSchedule(initial=0.15, rate="increasing", until=0.9)
+"""For a reward that is wrong in new ways as the agent gets better at what it was told."""
+
 TASKS: Mapping[str, TaskSettings] = {
     # The guest judges what stands on the table at the end. But what was done in the wrong order
     # (dough that was kneaded with the sauce on it) is tasted, and no observation tells it.
     "rlhf_gym/Pizza-v0": TaskSettings("both", 28, EXPLORING),
     "rlhf_gym/Recommender-v0": TaskSettings("steps", 5, EXPLORING),
     "rlhf_gym/Tutor-v0": TaskSettings("both", 10, EXPLORING),
-    "rlhf_gym/Navigation-v0": TaskSettings("steps", 12),
+    # Clips are five seconds long. Of the last 16,000 steps only: random driving is all puddles.
+    "rlhf_gym/Navigation-v0": TaskSettings(
+        "outcome", 20, {"sb3.ppo": DRIVING}, LATE, 8, 0.03, {"hidden": (16,), "memory": 16_000}
+    ),
     "rlhf_gym/Go-v0": TaskSettings("steps", 4),
 }
 """By environment id."""
