@@ -8,12 +8,10 @@ Sources: Christiano et al. (2017), "Deep Reinforcement Learning from Human Prefe
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Discrete
@@ -23,26 +21,23 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from rlhf_gym.agents.checkpoint import prepare_folder
-from rlhf_gym.agents.sb3.relabelling import check_relabelling, relabel
-from rlhf_gym.agents.state_files import STATE, read_state, write_state
+from rlhf_gym.agents.rounds import AgentT, load_agent, newest_round, save_round
+from rlhf_gym.agents.sb3.relabelling import relabel
+from rlhf_gym.agents.state_files import read_state
+from rlhf_gym.agents.teaching import ReturnsCallback, check_taught, unmonitored
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.labelers import Labeler
 from rlhf_gym.core.preferences.encoding import Encoding
 from rlhf_gym.core.preferences.learner import Metrics, RewardLearner, RewardLearnerConfig
 from rlhf_gym.core.preferences.schedule import LabelSchedule
 from rlhf_gym.core.store import FeedbackStore
-from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.envs.taught import TaughtVecEnv
 from rlhf_gym.rewards.learned import LearnedReward, OccasionalSupervisor, PaymentRule, Supervisor
 
-AgentT = TypeVar("AgentT", bound=BaseAlgorithm)
-
-STORE, ROUNDS, ENSEMBLE = "feedback.db", "rounds", "reward.safetensors"
-AGENT, BUFFER = "agent.zip", "replay_buffer.pkl"
-KEPT_ROUNDS = 2
+STORE, ROUNDS = "feedback.db", "rounds"
 
 
 @dataclass(frozen=True)
@@ -125,9 +120,7 @@ class PreferenceLearning:
         self.seed = seed
         self.history: list[Metrics] = []
         prepare_folder(self.folder)
-        venv = env if isinstance(env, VecEnv) else GymnasiumVecEnv(env)
-        if isinstance(venv, VecMonitor):
-            venv = venv.venv
+        venv = unmonitored(env)
         encoding = Encoding(
             venv.observation_space,
             venv.action_space,
@@ -158,7 +151,7 @@ class PreferenceLearning:
             venv, rule, replay=self.learner.replay, record_frames=self.config.record_frames
         )
         self.env = VecMonitor(self.taught)
-        self._saved = _newest(self.folder / ROUNDS)
+        self._saved = newest_round(self.folder / ROUNDS)
         if self._saved is not None:
             state = read_state(self._saved)
             self.learner.load_state_dict(state["learner"])
@@ -173,10 +166,7 @@ class PreferenceLearning:
         """
         if self._saved is None:
             return None
-        agent = kind.load(self._saved / AGENT, env=self.env, **kwargs)
-        if isinstance(agent, OffPolicyAlgorithm):
-            agent.load_replay_buffer(self._saved / BUFFER)
-        return agent
+        return load_agent(self._saved, kind, self.env, **kwargs)
 
     def learn(
         self,
@@ -202,7 +192,7 @@ class PreferenceLearning:
             InvalidArgument: an agent on another environment, a replay buffer that cannot be
                 relabelled, episodes shorter than a segment, or more labels than there are pairs.
         """
-        self._check(agent)
+        check_taught(agent, self.taught, self.learner.ensemble)
         if not self.learner.replay:
             self.explore()
         first = self.config.schedule.due(0.0) - self.learner.asked
@@ -254,64 +244,19 @@ class PreferenceLearning:
         Returns:
             The round's folder.
         """
-        rounds = self.folder / ROUNDS
-        target = rounds / f"step-{agent.num_timesteps:012d}"
-        unfinished = rounds / f".unfinished-{target.name}"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        agent.save(unfinished / AGENT)
-        if isinstance(agent, OffPolicyAlgorithm):
-            agent.save_replay_buffer(unfinished / BUFFER)
-        self.learner.ensemble.save(unfinished / ENSEMBLE)
-        write_state(unfinished, {"learner": self.learner.state_dict(), "history": self.history})
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(unfinished, target)
-        for old in _rounds(rounds)[:-KEPT_ROUNDS]:
-            shutil.rmtree(old)
-        return target
+        state = {"learner": self.learner.state_dict(), "history": self.history}
+        return save_round(self.folder / ROUNDS, agent, self.learner.ensemble, state)
 
     def _keep(self, metrics: Metrics, agent: BaseAlgorithm) -> None:
         self.history.append({"timesteps": float(agent.num_timesteps), **metrics})
         if isinstance(agent, OffPolicyAlgorithm):
             relabel(agent, self.learner.ensemble)
 
-    def _check(self, agent: BaseAlgorithm) -> None:
-        env: VecEnv | None = agent.get_env()
-        while isinstance(env, VecEnvWrapper) and env is not self.taught:
-            env = env.venv
-        if env is not self.taught:
-            raise InvalidArgument(
-                "agent", agent, "it acts in another environment", "Make it with learning.env"
-            )
-        if isinstance(agent, OffPolicyAlgorithm):
-            check_relabelling(agent, self.learner.ensemble)
-
     def _masked(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Allowed actions, each with equal chance, shape (rows,)."""
         masks = np.stack(self.env.env_method("action_masks"))
         chosen: NDArray[np.int64] = (rng.random(masks.shape) * masks).argmax(-1)
         return chosen
-
-
-class ReturnsCallback(BaseCallback):
-    """Logs the means of finished episodes: `reward/gold`, `reward/automated` and so on.
-
-    Args:
-        taught: the environment that counts them; they are taken out of it.
-    """
-
-    def __init__(self, taught: TaughtVecEnv) -> None:
-        super().__init__()
-        self.taught = taught
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_end(self) -> None:
-        while self.taught.episodes:
-            for name, value in self.taught.episodes.popleft()._asdict().items():
-                tag = "rollout/episode_length" if name == "length" else f"reward/{name}"
-                self.logger.record_mean(tag, value)
 
 
 class _Asking(ReturnsCallback):
@@ -335,13 +280,3 @@ class _Asking(ReturnsCallback):
                 if name != "timesteps":
                     self.logger.record(f"preferences/{name}", value)
         self._logged = len(self.learning.history)
-
-
-def _rounds(folder: Path) -> list[Path]:
-    """Whole rounds, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / STATE).is_file())
-
-
-def _newest(folder: Path) -> Path | None:
-    found = _rounds(folder)
-    return found[-1] if found else None

@@ -13,19 +13,18 @@ from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from rlhf_gym.agents.imitation.demonstrations import Demonstrations
 from rlhf_gym.agents.imitation.discriminator import Discriminator, DiscriminatorConfig
 from rlhf_gym.agents.imitation.feature_encoding import FeatureEncoding, Steps
 from rlhf_gym.agents.imitation.features import FeatureConfig, FeatureMatching
-from rlhf_gym.agents.preference_learning import ReturnsCallback
-from rlhf_gym.agents.sb3.relabelling import check_relabelling, relabel
+from rlhf_gym.agents.sb3.relabelling import relabel
+from rlhf_gym.agents.teaching import ReturnsCallback, check_taught, unmonitored
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.preferences.encoding import Encoding
 from rlhf_gym.core.preferences.reward_net import RewardEnsemble
 from rlhf_gym.core.preferences.segments import SegmentReplay
-from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.envs.taught import TaughtVecEnv
 from rlhf_gym.rewards.learned import LearnedReward
 
@@ -95,7 +94,7 @@ class Apprenticeship:
         self.config = config or ApprenticeshipConfig()
         self.source = source
         self.metrics: dict[str, float] = {}
-        venv = _plain(env)
+        venv = unmonitored(env)
         encoding = source.reward.encoding
         self.replay = SegmentReplay(encoding, venv.num_envs, max(self.config.memory, venv.num_envs))
         rule = LearnedReward(source.reward, automated_weight=self.config.automated_weight)
@@ -171,7 +170,7 @@ class Apprenticeship:
             InvalidArgument: an agent on another environment, or a replay buffer that cannot be
                 relabelled.
         """
-        self._check(agent)
+        check_taught(agent, self.taught, self.source.reward)
         following: list[BaseCallback] = [_Following(self)]
         agent.learn(
             total_timesteps,
@@ -185,17 +184,6 @@ class Apprenticeship:
         self.metrics = self.source.update(self.replay.recent(self.config.memory))
         if isinstance(agent, OffPolicyAlgorithm):
             relabel(agent, self.source.reward)
-
-    def _check(self, agent: BaseAlgorithm) -> None:
-        env: VecEnv | None = agent.get_env()
-        while isinstance(env, VecEnvWrapper) and env is not self.taught:
-            env = env.venv
-        if env is not self.taught:
-            raise InvalidArgument(
-                "agent", agent, "it acts in another environment", "Make it with learning.env"
-            )
-        if isinstance(agent, OffPolicyAlgorithm):
-            check_relabelling(agent, self.source.reward)
 
 
 class _Following(ReturnsCallback):
@@ -213,11 +201,6 @@ class _Following(ReturnsCallback):
             self.learning.update(self.model)
             for name, value in self.learning.metrics.items():
                 self.logger.record(f"imitation/{name}", value)
-
-
-def _plain(env: VecEnv | VectorEnv[Any, Any, Any]) -> VecEnv:
-    venv = env if isinstance(env, VecEnv) else GymnasiumVecEnv(env)
-    return venv.venv if isinstance(venv, VecMonitor) else venv
 
 
 def _encoding_of(env: VecEnv | VectorEnv[Any, Any, Any]) -> Encoding:

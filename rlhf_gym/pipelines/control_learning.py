@@ -10,7 +10,8 @@ from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.vec_env import VecMonitor
 
 from rlhf_gym.agents.callbacks import GammaCallback
-from rlhf_gym.agents.preference_learning import PreferenceLearning, ReturnsCallback
+from rlhf_gym.agents.preference_learning import PreferenceLearning
+from rlhf_gym.agents.teaching import ReturnsCallback
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.envs.taught import TaughtVecEnv
 from rlhf_gym.pipelines.control_payment import PaymentHistograms, check_payment, shaped
