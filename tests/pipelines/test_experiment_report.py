@@ -47,7 +47,7 @@ def write_cell(experiment: Experiment, name: str, seed: int, gold: float) -> Non
     events.close()
     samples = [{"prompt": "say", "completion": f"{name} | hello", "gold": gold, "kl": 2 * gold}]
     write_jsonl(cell.folder / "samples.jsonl", samples)
-    write_json(cell.folder / "summary.json", {"metrics": metrics})
+    write_json(cell.folder / "summary.json", {"metrics": metrics, "seconds": 15.0})
 
 
 @pytest.fixture
@@ -73,6 +73,7 @@ def test_the_report_of_half_an_experiment(experiment: Experiment, capsys) -> Non
     # t = 0.6 / sqrt(2 * 0.01 / 3) = 7.35 with 4 degrees of freedom: p = 0.0018
     assert "1 of 1 pairs differ" in text
     assert "| whitened | score | 0.600 | 0.0018 |" in text
+    assert "6 runs, 1.5 minutes in all." in text
     assert "Missing, 3 runs: length/seed-0, length/seed-1, length/seed-2." in text
     assert "missing, 3 runs" in capsys.readouterr().out
     with (experiment.folder / "report.csv").open() as file:

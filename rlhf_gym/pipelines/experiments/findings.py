@@ -10,7 +10,7 @@ import numpy as np
 
 from rlhf_gym.core.calibration import Estimate
 from rlhf_gym.core.errors import InvalidData
-from rlhf_gym.pipelines.experiments.cells import Cell, Experiment
+from rlhf_gym.pipelines.experiments.cells import SUMMARY, Cell, Experiment
 from rlhf_gym.pipelines.experiments.curves import Curve, Curves
 from rlhf_gym.pipelines.experiments.judging import HEADLINES
 from rlhf_gym.pipelines.experiments.statistics import (
@@ -57,6 +57,8 @@ class Report:
         rows: one for each scheme with a finished seed.
         pairs: all pairs of schemes.
         missing: names of the cells that are not finished.
+        finished: how many are.
+        seconds: that these took, one after another; of an interrupted one since it went on.
     """
 
     title: str
@@ -64,6 +66,8 @@ class Report:
     rows: Sequence[Row]
     pairs: Sequence[Pair]
     missing: Sequence[str]
+    finished: int
+    seconds: float
 
 
 def make_report(experiment: Experiment, curves: Curves) -> Report:
@@ -109,6 +113,8 @@ def make_report(experiment: Experiment, curves: Curves) -> Report:
         rows,
         compare_pairs(judged),
         [cell.name for cell in experiment.cells if not cell.is_done],
+        len(done),
+        sum(cell.read(SUMMARY).get("seconds", 0.0) for cell in done),
     )
 
 

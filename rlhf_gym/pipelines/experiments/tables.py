@@ -67,6 +67,7 @@ def markdown(report: Report) -> str:
     if certain:
         cells = [[p.better, p.worse, f"{p.difference:.3f}", f"{p.corrected:.2g}"] for p in certain]
         lines += ["", *_table_lines(["better", "worse", "by", "corrected p"], cells)]
+    lines += ["", f"{report.finished} runs, {report.seconds / 60:.1f} minutes in all."]
     if report.missing:
         lines += ["", f"Missing, {len(report.missing)} runs: {', '.join(report.missing)}."]
     return "\n".join(lines) + "\n"
