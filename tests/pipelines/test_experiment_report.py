@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rlhf_gym.core.data import write_jsonl
 from rlhf_gym.core.errors import InvalidData
 from rlhf_gym.core.supervised.common import write_json
+from rlhf_gym.pipelines.environment import EnvironmentConfig
 from rlhf_gym.pipelines.experiments.board import side_by_side, write_board
 from rlhf_gym.pipelines.experiments.cells import Experiment
 from rlhf_gym.pipelines.experiments.config import CompareConfig
@@ -85,6 +86,29 @@ def test_the_report_of_half_an_experiment(experiment: Experiment, capsys) -> Non
     assert float(rows["whitened"]["speed"]) == pytest.approx(0.8 * 2 / 3)
     for name in ("curves.png", "frontier.png", "intervals.png"):
         assert (experiment.folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_of_tasks_of_acting(tmp_path: Path) -> None:
+    written = "gold,automated,mine=gold+shaping('no_longer_there:progress')"
+    environment = EnvironmentConfig(env="rlhf_gym/Pizza-v0")
+    config = CompareConfig(
+        schemes=written, environment=environment, seeds=2, agent="sb3.ppo", output=str(tmp_path)
+    )
+    opened = Experiment.open(config)
+    for cell in opened.cells:
+        cell.folder.mkdir(parents=True)
+        write_json(cell.folder / "summary.json", {"metrics": {"gold_return": 3.0 + cell.seed}})
+        events = CellEvents(cell.folder)
+        logger = events.logger()
+        for step in STEPS:
+            logger.record("reward/gold", step / 100)
+            logger.dump(step)
+        events.close()
+    show(ReportConfig(tmp_path))
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    # gold's mean over training is that of 1 to 3; what a scheme moves is told from its form
+    assert "| gold | no | 2 | 3.500 [3.000, 4.000] | 2.000 |  |" in lines
+    assert [line.split(" | ")[1] for line in lines if "| 2 |" in line] == ["no", "yes", ""]
 
 
 def test_before_anything_is_finished(tmp_path: Path) -> None:

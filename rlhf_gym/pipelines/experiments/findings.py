@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from rlhf_gym.core.calibration import Estimate
-from rlhf_gym.core.errors import InvalidData
+from rlhf_gym.core.errors import InvalidArgument, InvalidData
 from rlhf_gym.pipelines.experiments.cells import SUMMARY, Cell, Experiment
 from rlhf_gym.pipelines.experiments.curves import Curve, Curves
 from rlhf_gym.pipelines.experiments.judging import HEADLINES
@@ -128,7 +128,7 @@ def _by_metric(cells: Sequence[Cell]) -> dict[str, list[float]]:
 def _moves(experiment: Experiment) -> dict[str, str]:
     """Whether schemes move the optimum: computed on Exact-v0, by definition elsewhere."""
     if experiment.is_control:
-        return {s.name: moves_optimum(control_scheme(s.expression)) for s in experiment.schemes}
+        return {scheme.name: _by_form(scheme.expression) for scheme in experiment.schemes}
     words: dict[str, str] = {scheme.name: scheme.moves or "" for scheme in experiment.schemes}
     if experiment.settings.get("environment.env") != EXACT_ID:
         return words
@@ -148,6 +148,14 @@ def _moves(experiment: Experiment) -> dict[str, str]:
             far = f"by {moved.distance:.2f}, to {moved.share:.2f}"
             words[scheme.name] = far if moved.distance > 0.005 else "no"
     return words
+
+
+def _by_form(expression: str) -> str:
+    """The same of a scheme for acting; nothing where a module of the user's is out of reach now."""
+    try:
+        return moves_optimum(control_scheme(expression))
+    except InvalidArgument:
+        return ""
 
 
 def _speed(curves: Mapping[str, Curve], headline: str) -> float | None:
