@@ -104,11 +104,14 @@ class Encoding:
             Observations, shape (n, *observation_shape), images (n, channels, height, width) in 0-1,
             and actions, shape (n, action_features), both float32.
         """
-        seen = torch.from_numpy(np.ascontiguousarray(observations)).float()
-        if self.is_image:
-            seen = seen / 255.0
-            seen = seen.movedim(-1, -3) if self._channels_last else seen
+        seen = torch.from_numpy(np.ascontiguousarray(observations))
+        seen = self.pixels(seen) if self.is_image else seen.float()
         return seen, torch.from_numpy(_vectors(self.action_space, actions))
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Kept images, shape (n, ...), as a network reads them: (n, channels, ...) in 0-1."""
+        seen = images.float() / 255.0
+        return seen.movedim(-1, -3) if self._channels_last else seen
 
 
 def _is_image(space: gym.Space[Any]) -> bool:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rlhf_gym.core.calibration import Estimate, wilson_interval
 from rlhf_gym.core.errors import InvalidArgument, InvalidData, NonFiniteTraining
 from rlhf_gym.core.likelihoods import bradley_terry, plackett_luce
 from rlhf_gym.core.preferences.comparisons import Comparisons
+from rlhf_gym.core.preferences.reward_members import Clips
 from rlhf_gym.core.preferences.reward_net import RewardEnsemble
 
 L2_STEP = 1.2
@@ -82,10 +82,9 @@ class FitReport(NamedTuple):
 
 
 class _Data(NamedTuple):
-    """`Comparisons` as arrays, see there."""
+    """`Comparisons` as an ensemble reads them."""
 
-    observations: NDArray[Any]
-    actions: NDArray[Any]
+    clips: Clips
     items: Tensor
     preference: Tensor
     weights: Tensor
@@ -128,14 +127,14 @@ def fit_ensemble(
             f"no label compares anything ({comparisons.skipped} were skipped)",
             "Collect labels first, or lower what the teacher skips below",
         )
+    observations = comparisons.observations
+    ensemble.cover(observations)
     data = _Data(
-        comparisons.observations,
-        comparisons.actions,
+        ensemble.read(observations, comparisons.actions),
         comparisons.items,
         comparisons.preference,
         comparisons.weights,
     )
-    ensemble.cover(data.observations)
     return _Fit(ensemble, data, config, generator).run()
 
 
@@ -193,8 +192,7 @@ class _Fit:
         """Of the segments of some comparisons, best first, shape (members, rows, longest)."""
         # Behind a ranking's last segment any one stands in; the mask of the likelihood drops it.
         items = self.data.items[rows].clamp_min(0)
-        flat = items.flatten().numpy()
-        returns = self.ensemble.returns(self.data.observations[flat], self.data.actions[flat])
+        returns = self.ensemble.sums(self.data.clips.take(items.flatten()))
         return returns.reshape(self.ensemble.members, *items.shape)
 
     def _log_likelihood(self, rows: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ from rlhf_gym.core.labels import Label, Ranking, Skip
 from rlhf_gym.core.preferences.comparisons import Comparisons
 from rlhf_gym.core.preferences.encoding import Encoding
 from rlhf_gym.core.preferences.fit import FitConfig, fit_ensemble
-from rlhf_gym.core.preferences.reward_net import HIDDEN, RewardEnsemble
+from rlhf_gym.core.preferences.reward_members import HIDDEN
+from rlhf_gym.core.preferences.reward_net import RewardEnsemble
 from rlhf_gym.core.preferences.segments import SegmentBatch, SegmentReplay
 from rlhf_gym.core.preferences.selection import Candidates, Selection, first_is_better
 from rlhf_gym.core.store import FeedbackStore

@@ -70,10 +70,10 @@ def test_soft_bins_by_hand() -> None:
     ensemble.cover(np.float32([[0.0], [4.0]]))
     # Three centres at 0, 2, 4, each bump as wide as the way between two of them; at 2 the distances
     # are -1, 0, 1 widths, and exp(-1 / 2) = 0.60653.
-    shown = ensemble._shown(torch.tensor([[2.0]]))
+    shown = ensemble.numbers(torch.tensor([[2.0]]))
     torch.testing.assert_close(shown, torch.tensor([[0.60653, 1.0, 0.60653]]), atol=1e-4, rtol=0)
     # Ten widths beyond the range nothing is left: 20 is 8 widths above the last centre.
-    assert float(ensemble._shown(torch.tensor([[20.0]])).max()) < 1e-10
+    assert float(ensemble.numbers(torch.tensor([[20.0]])).max()) < 1e-10
 
 
 def test_begun_anew_is_another_untaught_network() -> None:
