@@ -74,6 +74,11 @@ DRIVING = {
     "gamma": 0.97, "gae_lambda": 0.9, "ent_coef": 0.01,
 }  # fmt: skip
 """PPO that crosses the hall: a rollout is an episode; four seconds ahead are far enough."""
+PLAYING = {
+    "n_steps": 64, "batch_size": 256, "n_epochs": 6, "learning_rate": 1e-3,
+    "gamma": 0.97, "gae_lambda": 0.95, "ent_coef": 0.01,
+}  # fmt: skip
+"""MaskablePPO that plays a game of some ten moves."""
 LATE = LabelSchedule(initial=0.15, rate="increasing", until=0.9)
 """For a reward that is wrong in new ways as the agent gets better at what it was told."""
 
@@ -87,6 +92,16 @@ TASKS: Mapping[str, TaskSettings] = {
     "rlhf_gym/Navigation-v0": TaskSettings(
         "outcome", 20, {"sb3.ppo": DRIVING}, LATE, 8, 0.03, {"hidden": (16,), "memory": 16_000}
     ),
-    "rlhf_gym/Go-v0": TaskSettings("steps", 4),
+    # Who has more on the board is a sum over points, and no more is to be learned from 700 answers:
+    # a linear potential of plain numbers (they are 0 or 1).
+    "rlhf_gym/Go-v0": TaskSettings(
+        "change",
+        6,
+        {"contrib.maskable_ppo": PLAYING},
+        LabelSchedule(initial=0.2, rate="uniform", until=0.7),
+        8,
+        0.03,
+        {"hidden": (), "bins": 0, "memory": 16_000},
+    ),
 }
 """By environment id."""

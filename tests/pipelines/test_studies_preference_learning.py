@@ -95,6 +95,19 @@ def test_games_are_counted_against_every_opponent() -> None:
         assert all(0 <= share <= 1 for share in played[when].values())
 
 
+def test_wins_stand_in_a_table_with_the_untrained_agent_first() -> None:
+    def one(before: float, after: float) -> dict[str, dict[str, float]]:
+        return {
+            when: dict.fromkeys(("random", "capturer", "shape"), share)
+            for when, share in (("wins_before", before), ("wins", after))
+        }
+
+    table = study.wins_report("go", {"gold": [one(0.25, 0.75), one(0.75, 1.0)]})
+    # Means over two seeds: (0.25 + 0.75) / 2 = 0.5 before and (0.75 + 1) / 2 = 0.875 after.
+    assert table.rows[0][:3] == ["nothing: untrained", "2", "0.500 [0.250, 0.750]"]
+    assert table.rows[1] == ["gold", "2", *3 * ["0.875 [0.750, 1.000]"]]
+
+
 def test_strips_need_agents_and_show_them(tmp_path: Path) -> None:
     agent = tmp_path / "preferences" / "agents" / "pizza.zip"
     config = StudyConfig("preferences", tasks=("pizza",), strips=True, output=tmp_path)

@@ -72,6 +72,9 @@ def run(config: StudyConfig) -> None:
             target = folder / "teachers" if config.teachers else folder
             target.mkdir(parents=True, exist_ok=True)
             report(found).publish(target)
+            for name, by_pay in found.items():
+                if STUDIED[name].opponents:
+                    wins_report(name, by_pay).publish(target / f"{name}-wins")
             draw_returns(found, target / "returns.png")
 
 
@@ -90,7 +93,7 @@ def chosen_tasks(names: Iterable[str]) -> list[str]:
 
 
 def report(cells: Cells) -> StudyReport:
-    """The table, and for games who beats whom."""
+    """The table."""
     table = StudyReport("Toy tasks taught by comparisons", COLUMNS)
     for name, by_pay in cells.items():
         ceiling = [one["gold"] for one in by_pay.get(GOLD.name, ())]
@@ -106,20 +109,25 @@ def report(cells: Cells) -> StudyReport:
                 _mean_of(ones, "held_out_accuracy"),
                 _mean_of(ones, "seconds", ".0f"),
             )
-            table.notes += _wins(name, pay, ones)
     table.raw = {"cells": cells}
     return table
 
 
-def _wins(name: str, pay: str, ones: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A sentence on the games won against each opponent, before and after; none without games."""
-    told = []
-    for opponent in ones[0]["wins"]:
-        before, after = (
-            over_seeds([one[field][opponent] for one in ones]) for field in ("wins_before", "wins")
-        )
-        told.append(f"{opponent} {before.mean:.2f} -> {after}")
-    return [f"{name}, {pay}: games won against {'; '.join(told)}.\n"] if told else []
+def wins_report(name: str, by_pay: Mapping[str, Sequence[Mapping[str, Any]]]) -> StudyReport:
+    """Games won against each opponent, before the training and after it, of a task of games."""
+    opponents = STUDIED[name].opponents
+    table = StudyReport(
+        f"{name}: share of games won against each opponent", ["paid by", "seeds", *opponents]
+    )
+    # Whatever pays, a seed's agents begin alike.
+    untrained = next(iter(by_pay.values()))
+    rows = [("nothing: untrained", untrained, "wins_before")]
+    rows += [(pay, ones, "wins") for pay, ones in by_pay.items()]
+    for paid_by, ones, field in rows:
+        shares = [over_seeds([one[field][opponent] for one in ones]) for opponent in opponents]
+        table.add(paid_by, len(ones), *shares)
+    table.raw = {"cells": by_pay}
+    return table
 
 
 def _mean_of(ones: Sequence[Mapping[str, Any]], field: str, form: str = ".2f") -> str:

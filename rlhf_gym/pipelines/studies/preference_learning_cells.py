@@ -86,6 +86,7 @@ STUDIED: Mapping[str, Task] = {
     "go": Task(
         "rlhf_gym/Go-v0",
         "contrib.maskable_ppo",
+        rows=32,
         opponents=("random", "capturer", "shape"),
     ),
 }
