@@ -1,6 +1,7 @@
 """Stock algorithms for control tasks by name, each with the policy that suits the environment.
 
-Nothing is changed in an algorithm: this is a table of what one would write by hand.
+Nothing is changed in an algorithm, but that PPO's entropy bonus may fall (`entropy`): this is a
+table of what one would write by hand.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def _ars(_: VecEnv) -> Settings:
     return {"n_delta": 8, "n_top": 4}
 
 
-PPO = ControlAgent("stable_baselines3:PPO", _ppo)
+PPO = ControlAgent("rlhf_gym.agents.sb3.entropy:ScheduledPPO", _ppo)
 A2C = ControlAgent("stable_baselines3:A2C", _a2c)
 DQN = ControlAgent("stable_baselines3:DQN", _off_policy, actions="discrete")
 SAC = ControlAgent("stable_baselines3:SAC", _off_policy, actions="continuous")
@@ -122,4 +123,6 @@ TQC = ControlAgent("sb3_contrib:TQC", _off_policy, actions="continuous")
 CROSSQ = ControlAgent("sb3_contrib:CrossQ", _off_policy, actions="continuous")
 QRDQN = ControlAgent("sb3_contrib:QRDQN", _off_policy, actions="discrete")
 ARS = ControlAgent("sb3_contrib:ARS", _ars, policy="LinearPolicy")
-MASKABLE_PPO = ControlAgent("sb3_contrib:MaskablePPO", _ppo, actions="discrete", is_masked=True)
+MASKABLE_PPO = ControlAgent(
+    "rlhf_gym.agents.sb3.entropy:ScheduledMaskablePPO", _ppo, actions="discrete", is_masked=True
+)
