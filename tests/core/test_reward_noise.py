@@ -83,6 +83,22 @@ def test_random_answers_by_hand() -> None:
     assert found == pytest.approx([1 / 6, 1 / 2, 1 / 2, 0.398942], abs=1e-6)
 
 
+def test_known_noise_is_believed_step_by_step() -> None:
+    noise = AnswerNoise(NoiseSetting.parse("flipped=0.3"))
+    nobody = torch.zeros(2, dtype=torch.long)
+    assert noise.in_training(nobody) == pytest.approx(0.6)  # where nothing is trained, all of it
+    (callback,) = noise.callbacks
+    believed = []
+    for step in (0, 10, 25, 50, 75):
+        state = TrainerState(global_step=step, max_steps=100)
+        callback.on_step_begin(TrainingArguments(), state, TrainerControl())
+        believed.append(noise.in_training(nobody))
+        assert noise.of(nobody) == pytest.approx(0.6)  # what is held out is judged with all of it
+    # 0.6 times 0, 10 / 50, 25 / 50, and all from the middle on.
+    assert believed == pytest.approx([0.0, 0.12, 0.3, 0.6, 0.6])
+    assert AnswerNoise(NoiseSetting.parse(0)).callbacks == []
+
+
 def test_a_tie_is_no_evidence_about_its_rater() -> None:
     noise = AnswerNoise(NoiseSetting.parse("raters"), [pair("a"), pair("b")])
     targets = make_targets([pair("a", tie=True), pair("b")], noise.numbers)

@@ -1,8 +1,12 @@
 """Rater noise in reward training: known, or learned by a callback of Trainer meanwhile.
 
-While the scores are trained, each answer is noted as the model judged it before it learned from it;
-ten times an epoch the noise moves to what the answers of the last epoch say (`RaterNoise.update`),
-and training goes on with it. Trainer stays as it is, and its checkpoints hold the noise.
+Known noise is believed step by step. An answer that contradicts what a model is sure of teaches it
+next to nothing under noise, and what it is sure of in its first steps is chance: at first every
+answer is taken at its word, and from the middle of training on the noise counts in full.
+
+Learned noise: each answer is noted as the model judged it before it learned from it; ten times an
+epoch the noise moves to what the answers of the last epoch say (`RaterNoise.update`), and training
+goes on with it. Trainer stays as it is, and its checkpoints hold the noise.
 """
 
 from __future__ import annotations
@@ -29,6 +33,8 @@ from rlhf_gym.core.supervised.preference_data import Judgement
 EVERYBODY = "everybody"
 UPDATES = 10
 """Updates of the noise in an epoch."""
+GRADUAL = 0.5
+"""Share of the training after which known noise counts in full."""
 MOST_REMEMBERED = 20_000
 """Answers; they go into every checkpoint, and more would say no more."""
 
@@ -44,6 +50,7 @@ class AnswerNoise:
         numbers: of the raters by name, for `make_targets`; all the same number where nobody is told
             apart.
         learned: the noise that is learned; None if it is known.
+        belief: share of known noise that training reckons with, from 0 to 1.
 
     Raises:
         InvalidArgument: noise by rater, and judgements without a rater.
@@ -54,6 +61,7 @@ class AnswerNoise:
         window = max(1, min(len(judgements), MOST_REMEMBERED))
         self.numbers: Mapping[str, int] = dict.fromkeys(names, 0)
         self.learned: RaterNoise | None = None
+        self.belief = 1.0
         self._known = setting.random
         if setting.kind == "raters":
             if "" in names:
@@ -75,6 +83,18 @@ class AnswerNoise:
             One for all, or shape (judgements,).
         """
         return self._known if self.learned is None else self.learned.noise(raters)
+
+    def in_training(self, raters: Tensor) -> Noise:
+        """As `of`, but known noise no further than it is believed by now."""
+        noise = self.of(raters)
+        return noise if self.learned is not None else self.belief * noise
+
+    @property
+    def callbacks(self) -> list[TrainerCallback]:
+        """What Trainer needs for it."""
+        if self.learned is not None:
+            return [RaterNoiseCallback(self.learned)]
+        return [GradualNoiseCallback(self)] if self._known else []
 
     def observe(self, scores: Tensor, targets: Targets) -> None:
         """Note how a batch of answers looks to the model, if noise is learned.
@@ -100,6 +120,23 @@ class AnswerNoise:
 
 
 NO_NOISE = AnswerNoise(NoiseSetting("share"))
+
+
+class GradualNoiseCallback(TrainerCallback):
+    """Lets training believe in known noise step by step; a resumed run is where it was.
+
+    Args:
+        noise: what the loss uses, changed in place.
+    """
+
+    def __init__(self, noise: AnswerNoise) -> None:
+        self._noise = noise
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """From nothing at the first step to all of it after `GRADUAL` of them."""
+        self._noise.belief = min(1.0, state.global_step / max(1.0, GRADUAL * state.max_steps))
 
 
 class RaterNoiseCallback(TrainerCallback, ExportableState):

@@ -163,7 +163,6 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
     from rlhf_gym.core.supervised.preference_noise import (
         NO_NOISE,
         AnswerNoise,
-        RaterNoiseCallback,
     )
     from rlhf_gym.core.supervised.reward_evaluation import evaluate_reward_model
     from rlhf_gym.core.supervised.reward_report import examine
@@ -195,7 +194,7 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
         stage="reward-model",
         evaluate=validate if chosen_by or held else None,
         loss=partial(feedback_loss, noise=noise),
-        callbacks=[] if noise.learned is None else [RaterNoiseCallback(noise.learned)],
+        callbacks=noise.callbacks,
     )
     best.restore(model)
     metrics, bands = evaluate_reward_model(model, held, pad_id, held_noise)
@@ -238,7 +237,7 @@ def feedback_loss(model: nn.Module, batch: Batch, *, noise: AnswerNoise | None =
     shares: Noise = 0.0
     if noise is not None:
         noise.observe(scores, targets)
-        shares = noise.of(targets.raters)
+        shares = noise.in_training(targets.raters)
     # Weights have mean 1 over all data: a batch of experts may well move more than another.
     return -(targets.weights * judgement_log_probs(scores, targets, shares)).mean()
 

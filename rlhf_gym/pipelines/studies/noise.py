@@ -26,6 +26,7 @@ from rlhf_gym.core.models import (
     load_tokenizer,
     save_model,
 )
+from rlhf_gym.core.supervised.preference_noise import GRADUAL
 from rlhf_gym.core.supervised.reward_model import RewardModelConfig, train_reward_model
 from rlhf_gym.envs.sentiment.grammar import Writer
 from rlhf_gym.envs.sentiment.oracle import sentiment
@@ -109,6 +110,8 @@ def cell(condition: Condition, folder: Path, seed: int) -> dict[str, Any]:
         }
 
     settings = {"stage": asdict(stage), "pairs": (TRAIN, HELD_OUT), "turned": TURNED}
+    if condition.noise.startswith("flipped"):
+        settings["gradual"] = GRADUAL
     return kept(here / f"{name}.json", settings, compute)
 
 
