@@ -49,8 +49,8 @@ TASKS: Mapping[str, Task] = {
         "Sentiment-v0",
         loop_text.cell,
         loop_text.LABELS,
-        f"{loop_text.POLICIES} policies a round, each {loop_text.TOKENS} response tokens of PPO "
-        f"from the reference, {loop_text.EPISODES} responses to judge each by; gold is their mean.",
+        f"{loop_text.TOKENS} response tokens of PPO from the reference in each round, "
+        f"{loop_text.EPISODES} responses to judge by.",
     ),
     "pizza": Task(
         "Pizza-v0",
@@ -122,11 +122,7 @@ def publish(
     for name, by_round in rises.items():
         words = ", ".join(f"round {n} {over_seeds(rise)}" for n, rise in enumerate(by_round, 1))
         report.notes += [f"Rise of gold, {name} (the first over before): {words}.", ""]
-    seconds = [one["seconds"] for found in cells.values() for one in found]
-    report.notes.append(
-        f"Seeds {', '.join(map(str, seeds))}; {task.note} {sum(seconds) / len(seeds):.0f} "
-        "processor seconds a seed."
-    )
+    report.notes.append(f"Seeds {', '.join(map(str, seeds))}; {task.note}")
     report.raw = {"cells": cells, "differences": differences, "rises": rises}
     report.publish(folder)
 

@@ -24,12 +24,12 @@ from rlhf_gym.pipelines.control import EVALUATION_SEED, judge, make_control_envi
 from rlhf_gym.pipelines.control_settings import TASKS
 from rlhf_gym.pipelines.studies.kept import kept
 from rlhf_gym.pipelines.studies.loop_ways import ROUNDS, Way
-from rlhf_gym.pipelines.studies.preference_learning_cells import EPISODES, STUDIED
+from rlhf_gym.pipelines.studies.preference_learning_cells import EPISODES, Task
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-TASK = STUDIED["pizza"]
+TASK = Task("rlhf_gym/Pizza-v0", timesteps=75_000)
 LABELS = 100
 """Comparisons in each round."""
 
