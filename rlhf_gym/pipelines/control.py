@@ -22,7 +22,7 @@ from rlhf_gym.core.preferences import LabelSchedule, RewardLearnerConfig
 from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.envs.taught import TaughtVecEnv
-from rlhf_gym.pipelines.control_learning import by_scheme
+from rlhf_gym.pipelines.control_learning import SchemeTraining
 from rlhf_gym.pipelines.control_settings import TASKS
 from rlhf_gym.pipelines.imitation import ImitationMethod, by_demonstrations
 from rlhf_gym.rewards.control_schemes import control_scheme
@@ -179,7 +179,8 @@ def train_control(config: TrainConfig, attached: Attached | None = None) -> Cont
     if scheme is None:
         agent, labels = by_demonstrations(config, kind, env, settings)
     else:
-        agent, labels = by_scheme(config, kind, env, settings, scheme, attached or Attached())
+        training = SchemeTraining(config, kind, env, settings, scheme, attached or Attached())
+        agent, labels = training.run()
     agent.save(folder / "agent")
     gold, automated = judge(
         agent,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.vector import VectorEnv
-from stable_baselines3.common.callbacks import CallbackList
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from rlhf_gym.agents.callbacks import GammaCallback
 from rlhf_gym.agents.preference_learning import PreferenceLearning
@@ -26,101 +27,86 @@ if TYPE_CHECKING:
     from rlhf_gym.pipelines.train import Attached, TrainConfig
 
 
-def by_scheme(
-    config: TrainConfig,
-    kind: ControlAgent,
-    env: VectorEnv[Any, Any, Any],
-    settings: dict[str, Any],
-    scheme: StepSum,
-    attached: Attached,
-) -> tuple[BaseAlgorithm, int]:
-    """Train an agent on what a scheme pays.
+@dataclass(frozen=True)
+class SchemeTraining:
+    """Training of an agent on what a scheme pays.
 
-    Args:
+    Attributes:
         config: of the command.
         kind: the agent.
         env: the task.
         settings: arguments of the agent.
         scheme: what is paid; with `preferences` in it they are learned meanwhile.
         attached: the caller's callbacks and logger.
-
-    Returns:
-        The agent, and how many comparisons were asked for.
-
-    Raises:
-        InvalidArgument: see `check_payment`.
     """
-    learn = _with_comparisons if scheme.reads_learned else _by_rules
-    return learn(config, kind, env, settings, scheme, attached)
 
+    config: TrainConfig
+    kind: ControlAgent
+    env: VectorEnv[Any, Any, Any]
+    settings: dict[str, Any]
+    scheme: StepSum
+    attached: Attached
 
-def _by_rules(
-    config: TrainConfig,
-    kind: ControlAgent,
-    env: VectorEnv[Any, Any, Any],
-    settings: dict[str, Any],
-    scheme: StepSum,
-    attached: Attached,
-) -> tuple[BaseAlgorithm, int]:
-    payment = SchemePayment(scheme)
-    taught = TaughtVecEnv(GymnasiumVecEnv(env), payment)
-    venv = shaped(VecMonitor(taught), scheme, kind)
-    agent = kind.make(venv, **settings)
-    check_payment(scheme, agent, "nothing")
-    attached.attach(agent)
-    agent.learn(
-        config.total_timesteps,
-        callback=[
-            ReturnsCallback(taught),
-            PaymentHistograms(payment, venv),
-            GammaCallback(),
-            *attached.callbacks,
-        ],
-        progress_bar=config.progress,
-        tb_log_name=config.agent,
-    )
-    return agent, 0
+    def run(self) -> tuple[BaseAlgorithm, int]:
+        """Train.
 
+        Returns:
+            The agent, and how many comparisons were asked for.
 
-def _with_comparisons(
-    config: TrainConfig,
-    kind: ControlAgent,
-    env: VectorEnv[Any, Any, Any],
-    settings: dict[str, Any],
-    scheme: StepSum,
-    attached: Attached,
-) -> tuple[BaseAlgorithm, int]:
-    payments: list[SchemePayment] = []
+        Raises:
+            InvalidArgument: see `check_payment`.
+        """
+        return self._with_comparisons() if self.scheme.reads_learned else self._by_rules()
 
-    def pay(learned: PaymentRule) -> PaymentRule:
-        payments.append(SchemePayment(scheme, learned))
-        return payments[0]
+    def _by_rules(self) -> tuple[BaseAlgorithm, int]:
+        payment = SchemePayment(self.scheme)
+        taught = TaughtVecEnv(GymnasiumVecEnv(self.env), payment)
+        venv = shaped(VecMonitor(taught), self.scheme, self.kind)
+        agent = self.kind.make(venv, **self.settings)
+        check_payment(self.scheme, agent, "nothing")
+        self.attached.attach(agent)
+        agent.learn(
+            self.config.total_timesteps,
+            callback=CallbackList([ReturnsCallback(taught), *self._callbacks(payment, venv)]),
+            progress_bar=self.config.progress,
+            tb_log_name=self.config.agent,
+        )
+        return agent, 0
 
-    teaching = config.teaching.for_task(config.environment.env)
-    learning = PreferenceLearning(
-        env,
-        Path(config.output),
-        config.teaching.teacher,
-        teaching,
-        seed=config.seed,
-        resume=config.resume,
-        pay=pay,
-    )
-    venv = shaped(learning.env, scheme, kind, learning.learner.ensemble)
-    agent = learning.resume_agent(kind.load_class(), tensorboard_log=config.output)
-    if agent is None:
-        agent = kind.make(venv, **settings)
-    else:
-        agent.set_env(venv)
-    check_payment(scheme, agent, teaching.learner.judges)
-    attached.attach(agent)
-    learning.learn(
-        agent,
-        config.total_timesteps,
-        callback=CallbackList(
-            [PaymentHistograms(payments[0], venv), GammaCallback(), *attached.callbacks]
-        ),
-        progress_bar=config.progress,
-        tb_log_name=config.agent,
-    )
-    return agent, learning.learner.asked
+    def _with_comparisons(self) -> tuple[BaseAlgorithm, int]:
+        payments: list[SchemePayment] = []
+
+        def pay(learned: PaymentRule) -> PaymentRule:
+            payments.append(SchemePayment(self.scheme, learned))
+            return payments[0]
+
+        config = self.config
+        teaching = config.teaching.for_task(config.environment.env)
+        learning = PreferenceLearning(
+            self.env,
+            Path(config.output),
+            config.teaching.teacher,
+            teaching,
+            seed=config.seed,
+            resume=config.resume,
+            pay=pay,
+        )
+        venv = shaped(learning.env, self.scheme, self.kind, learning.learner.ensemble)
+        agent = learning.resume_agent(self.kind.load_class(), tensorboard_log=config.output)
+        if agent is None:
+            agent = self.kind.make(venv, **self.settings)
+        else:
+            agent.set_env(venv)
+        check_payment(self.scheme, agent, teaching.learner.judges)
+        self.attached.attach(agent)
+        learning.learn(
+            agent,
+            config.total_timesteps,
+            callback=CallbackList(self._callbacks(payments[0], venv)),
+            progress_bar=config.progress,
+            tb_log_name=config.agent,
+        )
+        return agent, learning.learner.asked
+
+    def _callbacks(self, payment: SchemePayment, venv: VecEnv) -> list[BaseCallback]:
+        return [PaymentHistograms(payment, venv), GammaCallback(), *self.attached.callbacks]
