@@ -24,10 +24,12 @@ def progress(observations: NDArray[np.float32]) -> NDArray[np.float64]:
         0 to 5 points, shape (n,).
     """
     seen = np.asarray(observations, dtype=np.float64)
-    amounts = [
-        seen[:, KNEADED] * MAX_PORTIONS,
-        seen[:, FIRST_PORTION + SAUCE] * PORTIONS_SHOWN,
-        seen[:, FIRST_PORTION + CHEESE] * PORTIONS_SHOWN,
-    ]
-    points: NDArray[np.float64] = sum(np.minimum(amount / 3.0, 1.0) for amount in amounts)
-    return points + 2.0 * seen[:, COOKED]
+    amounts = np.stack(
+        [
+            seen[:, KNEADED] * MAX_PORTIONS,
+            seen[:, FIRST_PORTION + SAUCE] * PORTIONS_SHOWN,
+            seen[:, FIRST_PORTION + CHEESE] * PORTIONS_SHOWN,
+        ]
+    )
+    points: NDArray[np.float64] = np.minimum(amounts / 3.0, 1.0).sum(0) + 2.0 * seen[:, COOKED]
+    return points
