@@ -51,8 +51,7 @@ class Outcomes(nn.Module):
 
     def straight(self, outcomes: Tensor) -> Tensor:
         """The members' linear terms, shape (members, n) from (n, width)."""
-        members = self.line.weight.shape[0]
-        terms: Tensor = self.line(outcomes.expand(members, -1, -1))
+        terms: Tensor = self.line(outcomes)
         return terms.squeeze(-1)
 
     @torch.no_grad()

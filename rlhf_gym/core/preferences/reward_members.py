@@ -188,7 +188,6 @@ class RewardMembers(nn.Module):
 
     def _evaluate(self, inputs: Tensor) -> Tensor:
         """The members' MLPs, shape (n, width) or (members, n, width) to (members, n)."""
-        inputs = inputs.expand(self.members, -1, -1)
         for layer in self.layers[:-1]:
             inputs = functional.leaky_relu(layer(inputs))
         outputs: Tensor = self.layers[-1](inputs)

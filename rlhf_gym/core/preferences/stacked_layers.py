@@ -27,8 +27,14 @@ class StackedLinear(nn.Module):
         self.bias = nn.Parameter(_uniform((members, 1, outputs), bound, generator))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Shape (members, n, inputs) to (members, n, outputs)."""
-        return torch.baddbmm(self.bias, inputs, self.weight)
+        """Shape (members, n, inputs), or (n, inputs) for all alike, to (members, n, outputs)."""
+        if inputs.dim() == 3:
+            return torch.baddbmm(self.bias, inputs, self.weight)
+        # What all read alike is read once: a batched product would copy it for each member.
+        members, width, outputs = self.weight.shape
+        side_by_side = self.weight.transpose(0, 1).reshape(width, members * outputs)
+        product = (inputs @ side_by_side).reshape(-1, members, outputs)
+        return product.transpose(0, 1) + self.bias
 
 
 class StackedEyes(nn.Module):
