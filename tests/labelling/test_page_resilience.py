@@ -229,3 +229,20 @@ def test_it_fits_a_phone(store, serve, sit, texts, scheme):
     background = rater.page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     shade = int(background.removeprefix("rgb(").split(",")[0])
     assert (shade < 60) == (scheme == "dark")
+
+
+def test_the_space_that_a_completion_begins_with_is_kept_and_indents_nothing(
+    store, serve, sit, texts
+):
+    store.add([Query(texts(" is fine."), "thumb"), Query(texts(" is fine."), "edit")])
+    with serve() as address:
+        rater = sit(address)
+        rater.sees(1)
+        answer = rater.page.locator(".card .prose")
+        assert answer.text_content() == " is fine."
+        assert answer.locator(".leading").bounding_box()["width"] == 0
+        rater.press("g")
+        rater.sees(2)
+        rater.press("Control+Enter")
+        rater.sees("empty")
+    assert [given.label for given in store.feedback()] == [Thumb(up=True), Edit(" is fine.")]

@@ -22,7 +22,9 @@ export function prose(text, className = "") {
     return block;
   }
   if (text.length <= LONG) {
-    block.append(text);
+    // Most models begin with the space after the prompt; it is there, but indents nothing.
+    const indented = /^ \S/.test(text);
+    block.append(indented ? el("span", { class: "leading" }, " ") : "", indented ? text.slice(1) : text);
     return block;
   }
   const rest = el("button", { type: "button", class: "quiet small", onclick: () => {
