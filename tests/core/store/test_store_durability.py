@@ -1,5 +1,6 @@
-"""Four raters at once, killed in the middle: what was acknowledged is there, once."""
+"""Four raters and a training run at once, killed in the middle: what was acknowledged is there."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -25,9 +26,20 @@ while (shown := store.next(rater)) is not None:
     os.write(1, f"{shown.id} {label}\\n".encode())
 """
 
+TRAINING = """
+import sys
+from rlhf_gym.core.store import FeedbackStore
+from rlhf_gym.core.store.transfer import export_feedback
+store, target = FeedbackStore(sys.argv[1]), sys.argv[2]
+while True:
+    # As each round of the loop does: read every label, write queries (known ones: none is added).
+    export_feedback(store, target)
+    store.add([store.query(1).query], provenance={"read": store.progress().labels})
+"""
 
-def start(path, rater):
-    command = [sys.executable, "-c", RATER, str(path), rater]
+
+def start(path, rater, script=RATER):
+    command = [sys.executable, "-c", script, str(path), rater]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -41,13 +53,20 @@ def test_no_acknowledged_label_is_lost_and_none_is_double(tmp_path):
             ]
         )
     processes = [start(path, rater) for rater in RATERS]
-    # A training run reads all the while.
+    exported = tmp_path / "labels.jsonl"
+    training = start(path, str(exported), TRAINING)
     with FeedbackStore(path) as reader:
         deadline = time.monotonic() + 60
-        while reader.progress().labels < 200 and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            if reader.progress().labels >= 200 and exported.exists():
+                break
             time.sleep(0.02)
-    for process in processes:
+    for process in [training, *processes]:
         os.kill(process.pid, signal.SIGKILL)
+    assert training.wait() == -signal.SIGKILL  # it was at work until then
+    # An export that was cut off has left the whole one before it.
+    read = [json.loads(line) for line in exported.read_text().splitlines()]
+    assert {record["rater"] for record in read} <= set(RATERS)
     acknowledged = {
         (rater, *map(int, line.split()))
         for rater, process in zip(RATERS, processes, strict=True)
