@@ -52,6 +52,9 @@ class PreferenceConfig:
     """In how many rounds the comparisons are asked for after those before training."""
     explore: int = 4000
     """Random steps before training, of all environments together: the first clips."""
+    persistence: float = 0.0
+    """Probability with which a random step repeats the one before it. Where a thing has to be done
+    several times before it helps, chance alone hardly ever does it."""
     automated_weight: float = 0.0
     """Weight of the task's own reward beside the learned one, whose deviation is 1 a step."""
     supervisor: float = 0.0
@@ -63,6 +66,10 @@ class PreferenceConfig:
         for name in ("rounds", "explore"):
             if getattr(self, name) < 1:
                 raise InvalidArgument(name, getattr(self, name), "not a count", "Give 1 or more")
+        if not 0 <= self.persistence < 1:
+            raise InvalidArgument(
+                "persistence", self.persistence, "not a probability below 1", "Give such as 0.5"
+            )
 
 
 class PreferenceLearning:
@@ -219,8 +226,17 @@ class PreferenceLearning:
         actions.seed(self.seed)
         rng = np.random.default_rng(self.seed)
         masked = isinstance(self.env.action_space, Discrete) and self.env.has_attr("action_masks")
+        done: NDArray[Any] | None = None
         for _ in range(-(-self.config.explore // self.env.num_envs)):
-            self.env.step(self._masked(rng) if masked else actions.sample())
+            masks = np.stack(self.env.env_method("action_masks")) if masked else None
+            drawn = actions.sample() if masks is None else _allowed(masks, rng)
+            if done is not None and self.config.persistence:
+                again = rng.random(len(drawn)) < self.config.persistence
+                if masks is not None:
+                    again &= masks[np.arange(len(drawn)), done]
+                drawn[again] = done[again]
+            self.env.step(drawn)
+            done = drawn
         self.taught.episodes.clear()
 
     def ask_if_due(self, agent: BaseAlgorithm, progress: float) -> None:
@@ -252,11 +268,11 @@ class PreferenceLearning:
         if isinstance(agent, OffPolicyAlgorithm):
             relabel(agent, self.learner.ensemble)
 
-    def _masked(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Allowed actions, each with equal chance, shape (rows,)."""
-        masks = np.stack(self.env.env_method("action_masks"))
-        chosen: NDArray[np.int64] = (rng.random(masks.shape) * masks).argmax(-1)
-        return chosen
+
+def _allowed(masks: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
+    """An allowed action of each row, all with equal chance, shape (rows,)."""
+    chosen: NDArray[np.int64] = (rng.random(masks.shape) * masks).argmax(-1)
+    return chosen
 
 
 class _Asking(ReturnsCallback):
