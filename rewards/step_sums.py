@@ -17,9 +17,6 @@ from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.rewards.discount import check_discount
 from rlhf_gym.rewards.learned import ControlSteps, Floats
 
-SB3_GAMMA = 0.99
-"""The discount of Stable-Baselines3's agents unless they are told another."""
-
 
 class StepPart(ABC):
     """One part of a sum.
@@ -79,7 +76,7 @@ class StepShaping(StepPart):
         potential: Phi: a function of n observations, n numbers; the learned term, for the potential
             in a reward that was learned from comparisons of what changed; or the file of a trained
             agent, for its value model.
-        gamma: the agent's discount per step, with which it is compared.
+        gamma: the agent's discount per step, with which it is compared; None takes the agent's.
 
     Raises:
         InvalidArgument: a discount outside 0 to 1, or no potential.
@@ -92,7 +89,7 @@ class StepShaping(StepPart):
     name = "shaping"
 
     def __init__(
-        self, potential: Callable[[Any], Any] | StepTerm | str, gamma: float = SB3_GAMMA
+        self, potential: Callable[[Any], Any] | StepTerm | str, gamma: float | None = None
     ) -> None:
         self.reads_learned = isinstance(potential, StepTerm) and potential.is_learned
         if not (callable(potential) or isinstance(potential, str) or self.reads_learned):
@@ -103,7 +100,7 @@ class StepShaping(StepPart):
                 "Give 'module:function', the file of a trained agent, or preferences",
             )
         self.potential = potential
-        self.gamma = check_discount(gamma)
+        self.gamma = None if gamma is None else check_discount(gamma)
 
 
 class WeightedShaping(NamedTuple):

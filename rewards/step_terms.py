@@ -16,7 +16,7 @@ from rlhf_gym.core.errors import InvalidArgument, InvalidReward
 from rlhf_gym.rewards.discount import check_discount
 from rlhf_gym.rewards.learned import ControlSteps, Floats
 from rlhf_gym.rewards.penalty import not_negative
-from rlhf_gym.rewards.step_sums import SB3_GAMMA, StepPart, StepSum, StepTerm, as_part, parts_of
+from rlhf_gym.rewards.step_sums import StepPart, StepSum, StepTerm, as_part, parts_of
 
 
 class Automated(StepTerm):
@@ -170,7 +170,7 @@ class RunningScale(_Around):
 
     prefix = "running"
 
-    def __init__(self, inner: StepPart, gamma: float = SB3_GAMMA) -> None:
+    def __init__(self, inner: StepPart, gamma: float = 0.99) -> None:
         super().__init__(inner)
         self.gamma = check_discount(gamma)
         self._moments = RunningMeanStd(shape=())

@@ -15,7 +15,7 @@ from rlhf_gym.agents.preference_learning import PreferenceLearning
 from rlhf_gym.agents.teaching import ReturnsCallback
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.envs.taught import TaughtVecEnv
-from rlhf_gym.pipelines.control_payment import PaymentHistograms, check_payment, shaped
+from rlhf_gym.pipelines.control_payment import PaymentHistograms, check_payment, shape
 from rlhf_gym.rewards.learned import PaymentRule
 from rlhf_gym.rewards.step_payment import SchemePayment
 from rlhf_gym.rewards.step_sums import StepSum
@@ -61,9 +61,9 @@ class SchemeTraining:
     def _by_rules(self) -> tuple[BaseAlgorithm, int]:
         payment = SchemePayment(self.scheme)
         taught = TaughtVecEnv(GymnasiumVecEnv(self.env), payment)
-        venv = shaped(VecMonitor(taught), self.scheme, self.kind)
-        agent = self.kind.make(venv, **self.settings)
+        agent = self.kind.make(VecMonitor(taught), **self.settings)
         check_payment(self.scheme, agent, "nothing")
+        venv = shape(agent, self.scheme)
         self.attached.attach(agent)
         agent.learn(
             self.config.total_timesteps,
@@ -91,13 +91,10 @@ class SchemeTraining:
             resume=config.resume,
             pay=pay,
         )
-        venv = shaped(learning.env, self.scheme, self.kind, learning.learner.ensemble)
         agent = learning.resume_agent(self.kind.load_class(), tensorboard_log=config.output)
-        if agent is None:
-            agent = self.kind.make(venv, **self.settings)
-        else:
-            agent.set_env(venv)
+        agent = agent or self.kind.make(learning.env, **self.settings)
         check_payment(self.scheme, agent, teaching.learner.judges)
+        venv = shape(agent, self.scheme, learning.learner.ensemble)
         self.attached.attach(agent)
         learning.learn(
             agent,

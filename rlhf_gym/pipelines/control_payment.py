@@ -15,7 +15,6 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlhf_gym.agents.callbacks import ONLY_TENSORBOARD
-from rlhf_gym.agents.sb3.control import ControlAgent
 from rlhf_gym.agents.sb3.critic import CriticPotential
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.preferences.reward_net import RewardEnsemble
@@ -39,9 +38,8 @@ def check_payment(scheme: StepSum, agent: BaseAlgorithm, judges: str) -> None:
         InvalidArgument: shaping for another discount, a learned reward that is no potential, a
             potential that cannot be had, or a replay buffer that could not be paid anew.
     """
-    gamma = float(vars(agent).get("gamma", 1.0))  # random search has none
     for _, shaping in scheme.shapings:
-        check_gamma(shaping.gamma, gamma, GAMMA_REMEDY)
+        check_gamma(shaping.gamma, _gamma(agent), GAMMA_REMEDY)
         if shaping.reads_learned and judges in ("steps", "outcome"):
             raise InvalidArgument(
                 "schemes",
@@ -62,22 +60,22 @@ def check_payment(scheme: StepSum, agent: BaseAlgorithm, judges: str) -> None:
         )
 
 
-def shaped(
-    venv: VecEnv,
-    scheme: StepSum,
-    kind: ControlAgent,
-    ensemble: RewardEnsemble | None = None,
-) -> VecEnv:
-    """The environment with the scheme's shaping around it.
+def shape(agent: BaseAlgorithm, scheme: StepSum, ensemble: RewardEnsemble | None = None) -> VecEnv:
+    """Put the scheme's shaping around the environment that an agent acts in.
 
     Args:
-        venv: the task, paid by the rest of the scheme.
-        scheme: what is paid.
-        kind: the agent, whose class the files of potentials are of.
+        agent: in the task, paid by the rest of the scheme; it is given the new environment.
+        scheme: what is paid, see `check_payment`.
         ensemble: the reward learned from comparisons, where there is one.
+
+    Returns:
+        The agent's environment.
     """
+    venv = agent.get_env()
+    assert venv is not None  # agents are made in one
     for weighted in scheme.shapings:
-        venv = ShapedVecEnv(venv, _potential(weighted, kind, ensemble), weighted.shaping.gamma)
+        venv = ShapedVecEnv(venv, _potential(weighted, type(agent), ensemble), _gamma(agent))
+        agent.set_env(venv)
     return venv
 
 
@@ -116,7 +114,7 @@ class PaymentHistograms(BaseCallback):
 
 
 def _potential(
-    weighted: WeightedShaping, kind: ControlAgent, ensemble: RewardEnsemble | None
+    weighted: WeightedShaping, kind: type[BaseAlgorithm], ensemble: RewardEnsemble | None
 ) -> BatchPotential:
     """Phi, times its weight: that of a sum scales the potential."""
     source = weighted.shaping.potential
@@ -125,7 +123,12 @@ def _potential(
         assert ensemble is not None  # the only term that is a potential is the learned one
         potential = LearnedPotential(ensemble)
     elif isinstance(source, str):
-        potential = CriticPotential(source, kind.load_class())
+        potential = CriticPotential(source, kind)
     else:
         potential = source
     return lambda observations: weighted.weight * potential(observations)
+
+
+def _gamma(agent: BaseAlgorithm) -> float:
+    """The discount of an agent; one without it, such as random search, counts as 1."""
+    return float(vars(agent).get("gamma", 1.0))

@@ -237,7 +237,7 @@ def test_tasks_of_acting(tmp_path) -> None:
     ("schemes", "kwargs", "problem"),
     [
         ("gold,x=whitened", (), "for tasks of writing only"),
-        ("gold,potential", ("gamma=0.9",), "discount of 0.99"),
+        ("gold,x=gold+shaping(preferences,gamma=0.9)", ("gamma=0.99",), "discount of 0.9"),
         ("gold", ("colour=1",), "agent_kwargs"),
     ],
 )
@@ -245,6 +245,15 @@ def test_what_is_not_possible_where_the_task_is_to_act(tmp_path, schemes, kwargs
     with pytest.raises(InvalidArgument, match=problem):
         compare(pizza(tmp_path, schemes, *kwargs))
     assert not (tmp_path / "gold").exists()
+
+
+def test_what_suits_a_task_is_a_setting(tmp_path, pretend, monkeypatch) -> None:
+    from rlhf_gym.pipelines.control_settings import TASKS, TaskSettings
+
+    compare(pizza(tmp_path, "gold"))
+    monkeypatch.setitem(TASKS, "rlhf_gym/Pizza-v0", TaskSettings("steps", 5))
+    with pytest.raises(InvalidArgument, match=r"teaching\.for_agent"):
+        compare(pizza(tmp_path, "gold"))
 
 
 def test_a_claim_is_gone_with_its_process(tmp_path) -> None:

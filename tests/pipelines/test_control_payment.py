@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import tyro
 from stable_baselines3 import DQN, PPO
-from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
-from rlhf_gym.agents.sb3.control import CONTROL_AGENTS
 from rlhf_gym.agents.sb3.critic import CriticPotential
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.envs.control.pizza import PizzaEnv
 from rlhf_gym.envs.control.pizza.recipe import progress
+from rlhf_gym.envs.sb3 import required_gamma
 from rlhf_gym.envs.shaped import ShapedVecEnv
 from rlhf_gym.envs.taught import TaughtVecEnv
-from rlhf_gym.pipelines.control_payment import check_payment, shaped
+from rlhf_gym.pipelines.control_payment import check_payment, shape
 from rlhf_gym.pipelines.curves import read_scalars
 from rlhf_gym.pipelines.train import TrainConfig, train_either
 from rlhf_gym.rewards.control_schemes import control_scheme
@@ -25,8 +25,15 @@ from rlhf_gym.rewards.step_payment import SchemePayment
 RECIPE = "shaping('rlhf_gym.envs.control.pizza.recipe:progress')"
 
 
-def pizzas(scheme: str) -> TaughtVecEnv:
-    return TaughtVecEnv(DummyVecEnv([PizzaEnv] * 2), SchemePayment(control_scheme(scheme)))
+def shaped_pizzas(written: str, gamma: float = 0.99) -> VecEnv:
+    """What a PPO that is paid by a scheme acts in."""
+    scheme = control_scheme(written)
+    taught = TaughtVecEnv(DummyVecEnv([PizzaEnv] * 2), SchemePayment(scheme))
+    agent = PPO("MlpPolicy", VecMonitor(taught), n_steps=8, batch_size=16, gamma=gamma)
+    check_payment(scheme, agent, "nothing")
+    venv = shape(agent, scheme)
+    assert agent.get_env() is venv
+    return venv
 
 
 @functools.lru_cache
@@ -42,12 +49,12 @@ def test_a_recipe_by_hand() -> None:
 
 
 def test_a_weight_scales_the_potential() -> None:
-    scheme = f"automated + 0.5 * {RECIPE}"
-    venv = shaped(pizzas(scheme), control_scheme(scheme), CONTROL_AGENTS.load("sb3.ppo"))
+    venv = shaped_pizzas(f"automated + 0.5 * {RECIPE}", gamma=0.9)
+    assert required_gamma(venv) == 0.9  # the agent's, unless told
     venv.seed(0)
     before = progress(venv.reset())
     seen, rewards, _, infos = venv.step(np.array([1, 3]))  # knead; sauce
-    expected = 0.99 * 0.5 * progress(seen) - 0.5 * before
+    expected = 0.9 * 0.5 * progress(seen) - 0.5 * before
     own = [info["automated_reward"] for info in infos]
     np.testing.assert_allclose(rewards - own, expected, atol=1e-5)
     assert expected.min() > 0.1
@@ -59,8 +66,7 @@ def test_a_value_model_as_the_potential(tmp_path: Path) -> None:
     seen = np.random.default_rng(0).uniform(0, 1, (4, 14)).astype(np.float32)
     values = ppo().policy.predict_values(ppo().policy.obs_to_tensor(seen)[0])
     np.testing.assert_allclose(potential(seen), values.detach().numpy().ravel(), atol=1e-6)
-    scheme = control_scheme(f"automated + shaping('{tmp_path}/agent.zip')")
-    venv = shaped(pizzas("automated"), scheme, CONTROL_AGENTS.load("sb3.ppo"))
+    venv = shaped_pizzas(f"automated + shaping('{tmp_path}/agent.zip')")
     assert isinstance(venv, ShapedVecEnv)
     np.testing.assert_allclose(venv.reset().shape, (2, 14))
     with pytest.raises(InvalidArgument, match="not a trained PPO"):
@@ -97,23 +103,26 @@ def test_replayed_steps_must_be_payable_anew() -> None:
             check_payment(control_scheme(scheme), agent, "both")
 
 
+def train(output: Path, reward: str, steps: str = "240") -> int:
+    args = [
+        *("--env", "rlhf_gym/Pizza-v0", "--agent", "sb3.ppo", "--num-envs", "4", "--no-progress"),
+        *("--total-timesteps", steps, "--evaluation-episodes", "4", "--labels", "9"),
+        *("--preferences.explore", "120", "--preferences.learner.fit.epochs", "2"),
+        *("--preferences.learner.judges", "change", "--preferences.learner.members", "1"),
+        *("--reward", reward, "--output", str(output)),
+        *("--agent-kwargs", "n_steps=30", "batch_size=60", "gamma=0.9"),
+    ]
+    return train_either(tyro.cli(TrainConfig, args=args)).timesteps
+
+
 @pytest.mark.parametrize("reward", [f"clipped(gold) + {RECIPE}", "potential"])
 def test_any_scheme_trains(reward: str, tmp_path: Path) -> None:
-    def train(output: Path, *kwargs: str) -> int:
-        args = [
-            *("--env", "rlhf_gym/Pizza-v0", "--agent", "sb3.ppo", "--num-envs", "4"),
-            *("--total-timesteps", "240", "--evaluation-episodes", "4", "--labels", "9"),
-            *("--preferences.explore", "120", "--preferences.learner.fit.epochs", "2"),
-            *("--preferences.learner.judges", "change", "--preferences.learner.members", "1"),
-            *("--reward", reward, "--output", str(output), "--no-progress"),
-            *("--agent-kwargs", "n_steps=30", "batch_size=60", *kwargs),
-        ]
-        return train_either(tyro.cli(TrainConfig, args=args)).timesteps
+    assert train(tmp_path, reward) == 240
+    assert "reward/gold" in read_scalars(tmp_path)
 
-    assert train(tmp_path / "run") == 240
-    assert "reward/gold" in read_scalars(tmp_path / "run")
-    with pytest.raises(InvalidArgument, match="discount"):
-        train(tmp_path / "other", "gamma=0.9")
+
+def test_a_resumed_agent_is_shaped_again(tmp_path: Path) -> None:
+    assert [train(tmp_path, "potential", steps) for steps in ("240", "360")] == [240, 360]
 
 
 def test_shaping_leaves_the_best_acts_for_its_own_discount_only() -> None:
@@ -139,10 +148,7 @@ def test_shaping_leaves_the_best_acts_for_its_own_discount_only() -> None:
 
 
 def test_a_monitor_sees_what_is_paid_without_shaping() -> None:
-    scheme = f"automated + {RECIPE}"
-    venv = shaped(
-        VecMonitor(pizzas(scheme)), control_scheme(scheme), CONTROL_AGENTS.load("sb3.ppo")
-    )
+    venv = shaped_pizzas(f"automated + {RECIPE}")
     venv.reset()
     own, dones, infos = 0.0, [False], []
     while not dones[0]:

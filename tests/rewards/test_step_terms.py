@@ -212,4 +212,4 @@ def test_a_learned_potential_is_what_the_learned_reward_adds_up():
 def test_potentials_are_told_apart():
     assert StepShaping(Preferences()).reads_learned
     assert not StepShaping("runs/critic/agent.zip").reads_learned
-    assert StepShaping("runs/critic/agent.zip").gamma == 0.99
+    assert StepShaping("runs/critic/agent.zip").gamma is None  # the agent's

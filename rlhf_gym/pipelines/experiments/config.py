@@ -93,7 +93,12 @@ class CompareConfig:
             **{f"environment.{name}": value for name, value in environment.items()},
         }
         if self.is_control:
+            # What suits a task may change from one version to the next: as it is, not its name.
+            env_id = self.environment.env
+            found = self.teaching.for_agent(env_id, self.agent)
             settings["teaching"] = asdict(self.teaching)
+            settings["teaching.for_task"] = asdict(self.teaching.for_task(env_id))
+            settings["teaching.for_agent"] = {name: repr(value) for name, value in found.items()}
         return dict(to_json(settings))
 
 
