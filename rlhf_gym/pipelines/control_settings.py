@@ -28,6 +28,7 @@ class TaskSettings:
         l2: see `FitConfig`.
         fit: other arguments of `FitConfig`.
         learner: other arguments of `RewardLearnerConfig`.
+        explore: see `PreferenceConfig`.
     """
 
     judges: Judges
@@ -42,12 +43,14 @@ class TaskSettings:
     l2: float = 1e-3
     fit: Mapping[str, Any] = field(default_factory=dict)
     learner: Mapping[str, Any] = field(default_factory=dict)
+    explore: int = 4000
 
     def preferences(self) -> PreferenceConfig:
         """Learning from comparisons, with 700 labels."""
         return PreferenceConfig(
             schedule=self.schedule,
             rounds=self.rounds,
+            explore=self.explore,
             learner=RewardLearnerConfig(
                 judges=self.judges,
                 segment_length=self.segment_length,
@@ -91,8 +94,9 @@ PLAYING = {
     "gamma": 0.97, "gae_lambda": 0.95, "ent_coef": 0.01,
 }  # fmt: skip
 """MaskablePPO that plays a game of some ten moves."""
-LATE = LabelSchedule(initial=0.15, rate="increasing", until=0.9)
-"""For a reward that is wrong in new ways as the agent gets better at what it was told."""
+LATE = LabelSchedule(initial=0.05, rate="increasing", until=0.9)
+"""For a reward that is wrong in new ways as the agent gets better at what it was told. And where
+random acts do harm, many answers about them teach to do nothing: then nothing is left to ask."""
 
 TASKS: Mapping[str, TaskSettings] = {
     # The guest judges what stands on the table at the end. But what was done in the wrong order
@@ -119,6 +123,7 @@ TASKS: Mapping[str, TaskSettings] = {
         8,
         0.03,
         learner={"hidden": (16,), "memory": 16_000},
+        explore=2000,
     ),
     # Who has more on the board is a sum over points, and no more is to be learned from 700 answers:
     # a linear potential of plain numbers (they are 0 or 1).
