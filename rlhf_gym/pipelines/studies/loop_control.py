@@ -24,7 +24,7 @@ from rlhf_gym.pipelines.control import EVALUATION_SEED, judge, make_control_envi
 from rlhf_gym.pipelines.control_settings import TASKS
 from rlhf_gym.pipelines.studies.kept import kept
 from rlhf_gym.pipelines.studies.loop_ways import ROUNDS, Way
-from rlhf_gym.pipelines.studies.preference_learning_cells import EPISODES, Task
+from rlhf_gym.pipelines.studies.preference_learning_cells import Task
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 TASK = Task("rlhf_gym/Pizza-v0", timesteps=75_000)
 LABELS = 100
 """Comparisons in each round."""
+EPISODES = 128
+"""In which the agent is judged each time."""
 
 
 def cell(way: Way, folder: Path, seed: int) -> dict[str, Any]:
