@@ -15,8 +15,8 @@ from rlhf_gym.core.errors import InvalidArgument
 if TYPE_CHECKING:
     from rlhf_gym.pipelines.studies.preference_learning_cells import Task
 
-MOMENTS = 6
-"""Pictures of an episode, from its first step to its last."""
+MOMENTS = 3
+"""Pictures of an episode: more would be too small to read what is written in them."""
 EPISODE_SEED = 20_000_000
 
 
@@ -43,19 +43,22 @@ def draw_strip(task: Task, agent: Path, picture: Path) -> Path:
         )
     kind = CONTROL_AGENTS.load(task.agent)
     trained: Any = kind.load_class().load(agent, device="cpu")
-    figure = Figure(figsize=(2.0 * MOMENTS, 3.4), layout="constrained")
+    figure = Figure(figsize=(4.0 * MOMENTS, 6.0), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, MOMENTS)
     for row, (title, player) in enumerate((("by chance", None), ("taught", trained))):
         frames, gold = _episode(task.env, player, masked=kind.is_masked)
-        chosen = np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int)
+        # Nothing has happened yet in the first frame: a third of the way, two thirds, the end.
+        chosen = np.linspace(0, len(frames) - 1, MOMENTS + 1)[1:].round().astype(int)
         for axes, moment in zip(panels[row], chosen.tolist(), strict=True):
             axes.imshow(frames[moment])
             axes.set_axis_off()
-            name = f"step {moment}" if moment else f"{title}: gold {gold:+.1f}"
-            axes.set_title(name, loc="left", fontsize=8)
+            name = f"step {moment}"
+            if moment == chosen[0]:
+                name = f"{title}, gold {gold:+.1f}: {name}"
+            axes.set_title(name, loc="left", fontsize=15)
     picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=80)
+    figure.savefig(picture, dpi=100)
     return picture
 
 

@@ -51,6 +51,26 @@ def over_seeds(values: Sequence[float], resamples: int = 10_000) -> Interval:
     return Interval(float(numbers.mean()), float(low), float(high), len(numbers))
 
 
+def ratio_over_seeds(
+    above: Sequence[float], below: Sequence[float], resamples: int = 10_000
+) -> Interval:
+    """Ratio of two means over seeds and its 95 % percentile-bootstrap interval.
+
+    Args:
+        above: one number per seed; a single seed has no interval.
+        below: the same of the other condition; both are drawn anew, each for itself.
+        resamples: bootstrap draws, from a generator with a fixed seed.
+    """
+    rng = np.random.default_rng(0)
+    means = []
+    for values in (above, below):
+        numbers = np.asarray(values, dtype=np.float64)
+        means.append(rng.choice(numbers, size=(resamples, len(numbers))).mean(-1))
+    low, high = np.quantile(means[0] / means[1], [0.025, 0.975])
+    ratio = float(np.mean(above) / np.mean(below))
+    return Interval(ratio, float(low), float(high), min(len(above), len(below)))
+
+
 @dataclass
 class StudyReport:
     """A table that grows row by row.
