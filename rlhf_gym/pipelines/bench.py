@@ -16,13 +16,14 @@ from rich.table import Table
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import check_writable, write_json
+from rlhf_gym.pipelines.bench_control import BenchControl, control_measurements
 from rlhf_gym.pipelines.bench_iteration import measure_iterations
 from rlhf_gym.pipelines.bench_sampling import SamplingBenchConfig, sampling_measurements
 from rlhf_gym.pipelines.bench_step import measure_growth, measure_step
 from rlhf_gym.pipelines.bench_task import BenchTask
 from rlhf_gym.pipelines.bench_timing import Measurement, threads
 
-Part = Literal["sampling", "step", "iteration"]
+Part = Literal["sampling", "step", "iteration", "control"]
 
 TINY = BenchTask()
 QUICK = BenchTask(layers=1, hidden=32, vocab_size=64, responses=8, response_tokens=8)
@@ -33,7 +34,7 @@ class BenchConfig:
     """Measure sampling, `step` and whole PPO iterations against transformers and TRL."""
 
     parts: tuple[Part, ...] = ("sampling", "step", "iteration")
-    """What to measure."""
+    """What to measure; control is the tasks of acting, native vectors against a loop."""
     rounds: int = 5
     """Measured runs of each contestant, in turn; the median counts."""
     batches: tuple[int, ...] = (16, 64)
@@ -85,6 +86,12 @@ def _measure(config: BenchConfig, console: Console) -> Iterator[tuple[str, list[
         long = replace(task, response_tokens=8 * task.response_tokens)
         title = f"responses of {long.response_tokens} tokens: {long.label}"
         yield title, measure_growth(long, config.batches[0], rounds)
+    if "control" in config.parts:
+        control = BenchControl(rounds=rounds)
+        if config.quick:
+            control = BenchControl(num_envs=2, rounds=1, seconds=0.0)
+        title = f"a step of each of {control.num_envs} environments against SyncVectorEnv"
+        yield title, list(control_measurements(control))
     if "iteration" in config.parts:
         if config.trl_python.exists():
             yield (
