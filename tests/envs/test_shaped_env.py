@@ -84,6 +84,23 @@ def test_rows_side_by_side_are_paid_as_alone():
     np.testing.assert_allclose(side_by_side, [episodes(row) for row in actions], atol=1e-6)
 
 
+def test_a_potential_may_move_while_it_is_learned():
+    # Phi is 1 at first, and 1 more each time it is asked; in all still -1 in each episode of a
+    # start at Phi = 1, 4, ...: asked once a step, episodes of three steps begin at 1, 4 and 7
+    asked = []
+
+    def moving(observations):
+        asked.append(len(observations))
+        return np.full(len(observations), float(len(asked)))
+
+    venv = ShapedVecEnv(DummyVecEnv([Corridor]), moving, 0.5)
+    venv.reset()
+    shaping = np.array([venv.step(np.array([1]))[3][0]["shaping"] for _ in range(9)])
+    np.testing.assert_allclose(shaping.reshape(3, 3) @ [1, 0.5, 0.25], [-1, -4, -7])
+    # and what it came to without a discount: .5 * 2 - 1, .5 * 3 - 2, 0 - 3
+    assert venv.episodes[0] == pytest.approx(0.0 - 0.5 - 3.0)
+
+
 def test_agents_are_told_the_discount():
     from stable_baselines3 import A2C
 
