@@ -116,8 +116,28 @@ TASKS: Mapping[str, TaskSettings] = {
         BIG_STEPS,
         {"members": 8, "bins": 5, "memory": 10_000},
     ),
-    "rlhf_gym/Recommender-v0": TaskSettings("steps", 5, {"sb3.ppo": CURIOUS}),
-    "rlhf_gym/Tutor-v0": TaskSettings("both", 10, {"sb3.ppo": CURIOUS}),
+    # Whether an item was clicked is seen after it was shown; what it leaves behind does not last.
+    "rlhf_gym/Recommender-v0": TaskSettings(
+        "outcome",
+        10,
+        {"sb3.ppo": {**CURIOUS, "gamma": 0.9}},
+        LabelSchedule(initial=0.1, rate="uniform", until=0.9),
+        15,
+        1e-2,
+        fit=BIG_STEPS,
+        learner={"bins": 0, "memory": 10_000},
+    ),
+    # What a lesson is good for shows in how the student's memory changed; the measured score does
+    # not. Errors of the reward add up over 60 steps: 30 ahead are far enough.
+    "rlhf_gym/Tutor-v0": TaskSettings(
+        "outcome",
+        10,
+        {"sb3.ppo": {**CURIOUS, "gamma": 0.97}},
+        LabelSchedule(initial=0.1, rate="uniform", until=0.9),
+        15,
+        fit=BIG_STEPS,
+        learner={"bins": 0, "memory": 10_000},
+    ),
     # Clips are five seconds long. Of the last 16,000 steps only: random driving is all puddles.
     "rlhf_gym/Navigation-v0": TaskSettings(
         "outcome",
