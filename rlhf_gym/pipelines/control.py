@@ -55,8 +55,8 @@ class TeachingConfig:
     """Settings of learning from comparisons; --labels sets preferences.schedule.total."""
     task_settings: bool = True
     """Where settings were found for a task (`control_settings`), use them: for the agent as far as
-    agent_kwargs says nothing else, and in place of preferences.schedule, .learner,
-    .rounds and .persistence where these are as they are by default."""
+    agent_kwargs says nothing else, and in place of preferences.schedule, .learner and
+    .rounds where these are as they are by default."""
     evaluation_episodes: int = 100
     """Episodes, of the deterministic policy, in which the trained agent is judged."""
 
@@ -68,18 +68,14 @@ class TeachingConfig:
     def for_task(self, env_id: str) -> PreferenceConfig:
         """The settings of learning from comparisons, the task's own and `labels` in them."""
         given = self.preferences
-        schedule, learner = given.schedule, given.learner
-        rounds, persistence = given.rounds, given.persistence
+        schedule, learner, rounds = given.schedule, given.learner, given.rounds
         if self.task_settings and env_id in TASKS:
             found = TASKS[env_id].preferences()
             schedule = found.schedule if schedule == LabelSchedule() else schedule
             learner = found.learner if learner == RewardLearnerConfig() else learner
             rounds = found.rounds if rounds == PreferenceConfig().rounds else rounds
-            persistence = persistence or found.persistence
         schedule = replace(schedule, total=self.labels)
-        return replace(
-            given, schedule=schedule, learner=learner, rounds=rounds, persistence=persistence
-        )
+        return replace(given, schedule=schedule, learner=learner, rounds=rounds)
 
     def for_agent(self, env_id: str, agent: str) -> dict[str, Any]:
         """The task's own settings of an agent, the same whatever pays it; none without any."""

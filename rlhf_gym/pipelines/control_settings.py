@@ -26,7 +26,6 @@ class TaskSettings:
         schedule: when the labels are asked for.
         rounds: see `PreferenceConfig`.
         l2: see `FitConfig`.
-        persistence: see `PreferenceConfig`.
         fit: other arguments of `FitConfig`.
         learner: other arguments of `RewardLearnerConfig`.
         explore: see `PreferenceConfig`.
@@ -42,7 +41,6 @@ class TaskSettings:
     )
     rounds: int = 20
     l2: float = 1e-3
-    persistence: float = 0.0
     fit: Mapping[str, Any] = field(default_factory=dict)
     learner: Mapping[str, Any] = field(default_factory=dict)
     explore: int = 4000
@@ -52,7 +50,6 @@ class TaskSettings:
         return PreferenceConfig(
             schedule=self.schedule,
             rounds=self.rounds,
-            persistence=self.persistence,
             explore=self.explore,
             learner=RewardLearnerConfig(
                 judges=self.judges,
@@ -82,7 +79,7 @@ CURIOUS = {
 }  # fmt: skip
 """PPO that tries everything while the reward is still being learned: about moves that nobody makes
 nobody is asked. Episodes are short and all of one length: what comes late counts as much."""
-BY_THEN = LabelSchedule(initial=0.2, rate="uniform", until=0.9)
+BY_THEN = LabelSchedule(initial=0.1, rate="uniform", until=0.9)
 """Labels until near the end: what the agent does once its bonus falls is new to the reward."""
 BIG_STEPS = {"learning_rate": 1e-2, "batch_size": 256}
 """The same fit in a third of the time."""
@@ -112,16 +109,15 @@ TASKS: Mapping[str, TaskSettings] = {
         BY_THEN,
         30,
         3e-3,
-        0.7,
-        BIG_STEPS,
-        {"members": 8, "bins": 5, "memory": 10_000},
+        fit=BIG_STEPS,
+        learner={"members": 8, "bins": 5, "memory": 10_000},
     ),
     # Whether an item was clicked is seen after it was shown; what it leaves behind does not last.
     "rlhf_gym/Recommender-v0": TaskSettings(
         "outcome",
         10,
         {"sb3.ppo": {**CURIOUS, "gamma": 0.9}},
-        LabelSchedule(initial=0.1, rate="uniform", until=0.9),
+        BY_THEN,
         15,
         1e-2,
         fit=BIG_STEPS,
@@ -133,7 +129,7 @@ TASKS: Mapping[str, TaskSettings] = {
         "outcome",
         10,
         {"sb3.ppo": {**CURIOUS, "gamma": 0.97}},
-        LabelSchedule(initial=0.1, rate="uniform", until=0.9),
+        BY_THEN,
         15,
         fit=BIG_STEPS,
         learner={"bins": 0, "memory": 10_000},

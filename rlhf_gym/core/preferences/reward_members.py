@@ -21,10 +21,6 @@ HIDDEN = (64, 64)
 """Christiano et al. (2017), appendix A.1: two hidden layers of 64."""
 
 
-PRESENCE = 5.0
-"""Of what there is a fifth of the most that was seen, there is 1 - 1 / e."""
-
-
 class Clips(NamedTuple):
     """What a reward ensemble reads of n clips, all that no parameter of it changes.
 
@@ -59,9 +55,8 @@ class RewardMembers(nn.Module):
         hidden: widths of their hidden layers.
         bins: soft bins of each observed number (`SoftBins`); 0 shows plain numbers. Images are
             never binned.
-        judges_acts: beside a potential, a bilinear term of what there was before a step and what
-            was done, for what the change does not show, such as the order in which things were
-            done.
+        judges_acts: beside a potential, a bilinear term of what was seen before a step and what was
+            done, for what the change does not show, such as the order in which things were done.
         judges_outcomes: no potential, though both ends are kept: each step by itself, by what is
             seen after it, how that changed (`Outcomes`) and what was done.
         seed: of their beginnings.
@@ -169,10 +164,9 @@ class RewardMembers(nn.Module):
         ends = self.numbers(torch.stack([before[:, 0], after[:, -1]], 1))
         if self.acts is None:
             return Clips(ends, actions[:, :0])
-        # How far there is any of a thing: what a first portion changes about an act, a second does
-        # not. And a 1: the mere act counts too, whatever was seen.
-        any_of = 1.0 - torch.exp(-PRESENCE * self.numbers.place(before).clamp_min(0.0))
-        seen = torch.cat([any_of, torch.ones_like(any_of[..., :1])], -1)
+        # And a 1: the mere act counts too, whatever was seen.
+        place = self.numbers.place(before)
+        seen = torch.cat([place, torch.ones_like(place[..., :1])], -1)
         # Linear in the pairs, so they can be summed before the weights: one product for a clip.
         return Clips(ends, torch.einsum("nsf,nsa->nfa", seen, actions).flatten(1))
 

@@ -58,11 +58,10 @@ def test_acts_by_hand() -> None:
     assert ensemble.acts is not None
     # Weights of (seen, act 0), (seen, act 1), (any, act 0), (any, act 1).
     ensemble.acts.data = torch.tensor([[10.0, 20.0, 1.0, 2.0]])
-    # Nothing changes, so the potential says 0. Of the half there is 1 - exp(-5 * 0.5) = 0.917915:
-    # act 1 is worth 0.917915 * 20 + 2 = 20.3583.
+    # Nothing changes, so the potential says 0: act 1 at 0.5 is worth 0.5 * 20 + 2 = 12.
     seen = np.float32([[[0.5, 0.5]]])
-    assert ensemble.returns(seen, np.array([[1]])).item() == pytest.approx(20.3583, abs=1e-4)
-    assert ensemble.judge(seen[0], np.array([1])).item() == pytest.approx(20.3583, abs=1e-4)
+    assert ensemble.returns(seen, np.array([[1]])).item() == pytest.approx(12.0)
+    assert ensemble.judge(seen[0], np.array([1])).item() == pytest.approx(12.0)
 
 
 def test_soft_bins_by_hand() -> None:
