@@ -103,7 +103,7 @@ def test_a_megabyte_is_compared_at_once(differ, text, change, changes):
             return [nodes.map((node) => node.textContent).join("|"), runs, spent];
         }}"""
     )
-    print(f"a megabyte is compared in {milliseconds:.0f} ms")
+    print(f"a megabyte is compared in {milliseconds:.0f} ms")  # noqa: T201
     assert milliseconds < 2000
     assert len(shown) < 100_000
     assert "characters" in shown
