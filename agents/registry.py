@@ -30,7 +30,7 @@ _CONTROL = "rlhf_gym.agents.sb3.control"
 CONTROL_AGENTS = Registry(
     "agent",
     {
-        "sb3.ppo": (f"{_CONTROL}:PPO", "Stable-Baselines3's PPO"),
+        "sb3.ppo": (f"{_CONTROL}:PPO", "Stable-Baselines3's PPO, whose entropy bonus may fall"),
         "sb3.a2c": (f"{_CONTROL}:A2C", "Stable-Baselines3's A2C"),
         "sb3.dqn": (f"{_CONTROL}:DQN", "Stable-Baselines3's DQN, discrete actions"),
         "sb3.sac": (f"{_CONTROL}:SAC", "Stable-Baselines3's SAC, continuous actions"),
@@ -40,7 +40,10 @@ CONTROL_AGENTS = Registry(
         "contrib.crossq": (f"{_CONTROL}:CROSSQ", "sb3-contrib's CrossQ, continuous actions"),
         "contrib.qrdqn": (f"{_CONTROL}:QRDQN", "sb3-contrib's QR-DQN, discrete actions"),
         "contrib.ars": (f"{_CONTROL}:ARS", "sb3-contrib's random search, linear policy"),
-        "contrib.maskable_ppo": (f"{_CONTROL}:MASKABLE_PPO", "sb3-contrib's MaskablePPO"),
+        "contrib.maskable_ppo": (
+            f"{_CONTROL}:MASKABLE_PPO",
+            "sb3-contrib's MaskablePPO, whose entropy bonus may fall",
+        ),
     },
 )
 """Agents for tasks of acting."""

@@ -119,6 +119,6 @@ def test_strips_need_agents_and_show_them(tmp_path: Path) -> None:
     assert (tmp_path / "preferences" / "pizza.png").stat().st_size > 5000
 
 
-def test_no_such_task() -> None:
+def test_no_such_task(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="Choose among pizza"):
-        study.chosen_tasks(["chess"])
+        study.run(StudyConfig("preferences", tasks=("chess",), output=tmp_path))

@@ -7,6 +7,7 @@ RLHF_GYM_DATA=folder rlhf-gym study reviews
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -107,6 +108,19 @@ class StudyConfig:
     def seed_numbers(self) -> range:
         """Which seeds."""
         return range(self.first_seed, self.first_seed + self.seeds)
+
+    def chosen_tasks(self, known: Collection[str]) -> list[str]:
+        """The tasks to study, all of those that a study knows unless some are named.
+
+        Raises:
+            InvalidArgument: one that it does not know.
+        """
+        for name in self.tasks:
+            if name not in known:
+                raise InvalidArgument(
+                    "tasks", name, "not in this study", f"Choose among {', '.join(known)}"
+                )
+        return list(self.tasks or known)
 
     @property
     def data_folder(self) -> Path:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.pipelines.studies import loop_control, loop_text
 from rlhf_gym.pipelines.studies.loop_ways import AT_ONCE, DISPUTED, ROUNDS, UNIFORM, WAYS, Way
 from rlhf_gym.pipelines.studies.results import StudyReport, over_seeds
@@ -64,27 +63,13 @@ TASKS: Mapping[str, Task] = {
 
 def run(config: StudyConfig) -> None:
     """Every way once per seed, and a report of each task, of the seeds that are complete so far."""
-    for name in chosen(config.tasks):
+    for name in config.chosen_tasks(TASKS):
         task, folder = TASKS[name], config.output / "loop" / name
         cells: dict[str, list[Cell]] = {way.name: [] for way in WAYS}
         for number, seed in enumerate(config.seed_numbers, 1):
             for way in WAYS:
                 cells[way.name].append(task.cell(way, folder, seed))
             publish(task, cells, folder, config.seed_numbers[:number])
-
-
-def chosen(names: Sequence[str]) -> list[str]:
-    """The tasks to study, all without names.
-
-    Raises:
-        InvalidArgument: no such task.
-    """
-    for name in names:
-        if name not in TASKS:
-            raise InvalidArgument(
-                "tasks", name, "not in this study", f"Choose among {', '.join(TASKS)}"
-            )
-    return list(names) or list(TASKS)
 
 
 def publish(

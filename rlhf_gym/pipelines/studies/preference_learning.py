@@ -7,12 +7,11 @@ rlhf-gym study preferences --strips
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.pipelines.studies.kept import kept
 from rlhf_gym.pipelines.studies.preference_learning_cells import (
     AUTOMATED,
@@ -57,7 +56,7 @@ def run(config: StudyConfig) -> None:
     import rlhf_gym  # noqa: F401  registers the tasks
 
     folder = config.output / "preferences"
-    names = chosen_tasks(config.tasks)
+    names = config.chosen_tasks(STUDIED)
     if config.strips:
         for name in names:
             draw_strip(STUDIED[name], _agent_path(folder, name), folder / f"{name}.png")
@@ -78,20 +77,6 @@ def run(config: StudyConfig) -> None:
                 if STUDIED[name].opponents:
                     wins_report(name, by_pay).publish(target / f"{name}-wins")
             draw_returns(found, target / "returns.png")
-
-
-def chosen_tasks(names: Iterable[str]) -> list[str]:
-    """The tasks to study, all without names.
-
-    Raises:
-        InvalidArgument: no such task.
-    """
-    for name in names:
-        if name not in STUDIED:
-            raise InvalidArgument(
-                "tasks", name, "not in this study", f"Choose among {', '.join(STUDIED)}"
-            )
-    return list(names) or list(STUDIED)
 
 
 def report(cells: Cells) -> StudyReport:
