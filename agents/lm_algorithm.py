@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,6 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
 
 from rlhf_gym.agents.building import build_policy, make_env, make_schedule
 from rlhf_gym.agents.callbacks import default_callbacks
@@ -156,6 +158,7 @@ class LMAlgorithm(BaseAlgorithm):
     def _check_environment(self) -> None:
         """Refuse what would only fail, or mislead, after the first rollout."""
         stepper, config = self.stepper, self.config
+        _warn_of_two_devices(self.device, stepper.reference)
         if self.episodes_per_update % stepper.num_envs:
             raise InvalidArgument(
                 "episodes_per_update",
@@ -295,3 +298,17 @@ class LMAlgorithm(BaseAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
+
+
+def _warn_of_two_devices(device: torch.device, reference: nn.Module | None) -> None:
+    """A reference beside a GPU works, but takes most of the time of a rollout."""
+    if reference is None:
+        return
+    place = next(reference.parameters()).device
+    if place.type != device.type:
+        warnings.warn(
+            f"the policy is on {device}, the environment's reference is on {place}: its passes "
+            f"will take long. Load it with device='{device.type}', or give the agent "
+            f"device='{place.type}'",
+            stacklevel=2,
+        )

@@ -160,7 +160,8 @@ class LMPolicy(BasePolicy):
         """
         if self.value_head is None:
             return None
-        values: Tensor = self.value_head(hidden).squeeze(-1)
+        # The head stays in float32, whatever the language model is in.
+        values: Tensor = self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1)
         return values
 
     def evaluate(

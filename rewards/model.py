@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rlhf_gym.core.decoding import make_decoder
 from rlhf_gym.core.decoding.base import evaluation_mode, left_justified
+from rlhf_gym.core.devices import Device, choose_device
 from rlhf_gym.core.episodes import Episodes
 from rlhf_gym.core.errors import InvalidArgument, InvalidPrompt, TokenizerMismatch
 from rlhf_gym.core.models import context_length, load_reward_model, load_tokenizer
@@ -54,7 +55,8 @@ class RewardModel(ScoreTerm):
             shares the policy's.
         batch_size: most sequences scored at once.
         name: tag of the term.
-        device: where the model goes; None leaves a module where it is.
+        device: where the model goes; None leaves a module where it is, and loads to a GPU if there
+            is one.
         as_text: how prompt and response become the text that the model reads, for models that want
             something special; implies that it reads text.
 
@@ -74,21 +76,21 @@ class RewardModel(ScoreTerm):
         *,
         batch_size: int = 64,
         name: str = "reward_model",
-        device: torch.device | str | None = None,
+        device: Device | None = None,
         as_text: AsText | None = None,
     ) -> None:
         if batch_size < 1:
             raise InvalidArgument("batch_size", batch_size, "no batch", "Give 1 or more")
         if isinstance(model, str | Path):
             tokenizer = tokenizer or load_tokenizer(model)
-            model = load_reward_model(model)
+            model = load_reward_model(model, device="auto" if device is None else device)
         if as_text is not None and tokenizer is None:
             raise InvalidArgument(
                 "tokenizer", None, "as_text makes texts, and nothing reads them", "Pass a tokenizer"
             )
         reward_head(model)  # raises if there is no single score
         if device is not None:
-            nn.Module.to(model, torch.device(device))
+            nn.Module.to(model, choose_device(device))
         self.model = model
         self.tokenizer = tokenizer
         self.batch_size = batch_size

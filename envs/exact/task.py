@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from torch import nn
+
+from rlhf_gym.core.devices import Device, choose_device
 from rlhf_gym.envs.exact.babbler import babbler, check_horizon, letter_tokenizer
 from rlhf_gym.envs.exact.judge import ExactJudge, Optimum, Policy
 from rlhf_gym.envs.exact.ladder import LadderReward
@@ -60,6 +63,7 @@ class ExactVectorEnv(TextGenerationVectorEnv):
         reward: in place of `LadderReward`, for example with shaping added; the KL penalty is
             subtracted unless it holds one. The judge goes on judging by the ladder.
         max_response_tokens: T; the optimum is computed for up to eight.
+        device: where the reference goes; "auto" is a GPU if there is one.
         **options: other arguments of `TextGenerationVectorEnv`, but for prompts and tokenizer.
 
     Attributes:
@@ -83,9 +87,11 @@ class ExactVectorEnv(TextGenerationVectorEnv):
         kl_mode: Mode = "sampled",
         reward: RewardTerm | RewardFunction | None = None,
         max_response_tokens: int = 5,
+        device: Device = "auto",
         **options: Any,
     ) -> None:
         reference = babbler()
+        nn.Module.to(reference, choose_device(device))
         check_horizon(max_response_tokens)
         super().__init__(
             PROMPTS,
@@ -102,13 +108,14 @@ class ExactVectorEnv(TextGenerationVectorEnv):
             num_envs=num_envs,
             reference=reference,
             max_response_tokens=max_response_tokens,
+            device=device,
             **options,
         )
         self.judge = ExactJudge(
             [letter_tokenizer()(prompt)["input_ids"] for prompt in PROMPTS],
             self.rules,
             max_response_tokens,
-            reference,
+            babbler(),
             LadderReward(max_response_tokens),
             self.prompt_width,
             self.masks,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from rlhf_gym.core.devices import Device
 from rlhf_gym.core.models import load_causal_lm, load_tokenizer
 from rlhf_gym.envs.penalised import penalised
 from rlhf_gym.envs.sentiment import grammar
@@ -78,6 +79,7 @@ class SentimentVectorEnv(TextGenerationVectorEnv):
             module (of the packaged tokenizer).
         prompts: openings in place of the generator's.
         max_response_tokens: T.
+        device: where reference and reward model go; "auto" is a GPU if there is one.
         **options: other arguments of `TextGenerationVectorEnv`.
 
     ## References
@@ -102,15 +104,19 @@ class SentimentVectorEnv(TextGenerationVectorEnv):
         reference: nn.Module | str | os.PathLike[str] = REFERENCE,
         prompts: PromptData | None = None,
         max_response_tokens: int = 32,
+        device: Device = "auto",
         **options: Any,
     ) -> None:
         directory = REFERENCE if isinstance(reference, nn.Module) else Path(reference)
-        model = reference if isinstance(reference, nn.Module) else load_causal_lm(reference)
+        if isinstance(reference, nn.Module):
+            model = reference
+        else:
+            model = load_causal_lm(reference, device=device)
         super().__init__(
             grammar.prompts(PROMPT_COUNT, PROMPT_SEED) if prompts is None else prompts,
             load_tokenizer(directory),
             penalised(
-                RewardModel(REWARD_MODEL) if reward is None else reward,
+                RewardModel(REWARD_MODEL, device=device) if reward is None else reward,
                 model,
                 kl_coef=kl_coef,
                 kl_estimator=kl_estimator,
@@ -122,6 +128,7 @@ class SentimentVectorEnv(TextGenerationVectorEnv):
             reference=model,
             gold=gold,
             max_response_tokens=max_response_tokens,
+            device=device,
             **options,
         )
 

@@ -11,6 +11,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from torch import nn
 
+from rlhf_gym.core.devices import Device, choose_device
 from rlhf_gym.core.errors import (
     InvalidArgument,
     InvalidPrompt,
@@ -49,9 +50,7 @@ def tokenizer_of(
     return tokenizer
 
 
-def model_of(
-    model: nn.Module | str | os.PathLike[str] | None, device: torch.device | str
-) -> nn.Module | None:
+def model_of(model: nn.Module | str | os.PathLike[str] | None, device: Device) -> nn.Module | None:
     """The causal LM, loaded to `device` if it was given by name."""
     if isinstance(model, str | os.PathLike):
         from rlhf_gym.core.models import load_causal_lm
@@ -60,9 +59,9 @@ def model_of(
     return model
 
 
-def device_of(model: nn.Module | None, default: torch.device | str) -> torch.device:
+def device_of(model: nn.Module | None, default: Device) -> torch.device:
     """Where a model is, or the default without one."""
-    return torch.device(default) if model is None else next(model.parameters()).device
+    return choose_device(default) if model is None else next(model.parameters()).device
 
 
 def make_rules(

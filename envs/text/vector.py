@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rlhf_gym.core.channel import LogProbChannel
+from rlhf_gym.core.devices import Device
 from rlhf_gym.core.errors import EpisodeEnded
 from rlhf_gym.envs.text import calls, checks
 from rlhf_gym.envs.text.agent_side import AgentSide
@@ -113,7 +113,8 @@ class TextGenerationVectorEnv(AgentSide):
         channel: where the policy writes log pi; by default a new one.
         max_distribution_bytes: most memory for distributions or masks that are kept per episode.
         render_mode: "ansi" or None.
-        device: where a reference that is loaded by name goes.
+        device: where a reference that is loaded by name goes; "auto" is a GPU if there is one. A
+            module stays where it is.
 
     Attributes:
         rules: vocabulary, PAD, stop tokens, temperature.
@@ -167,7 +168,7 @@ class TextGenerationVectorEnv(AgentSide):
         channel: LogProbChannel | None = None,
         max_distribution_bytes: int = 2**30,
         render_mode: str | None = None,
-        device: torch.device | str = "cpu",
+        device: Device = "auto",
     ) -> None:
         self.num_envs = checks.positive("num_envs", num_envs)
         self.max_response_tokens = checks.positive("max_response_tokens", max_response_tokens)

@@ -79,6 +79,7 @@ class LocalModel:
             turns = [{"role": "user", "content": request}]
             text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         ids = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
+        ids = ids.to(self._model.device)
         width = ids["input_ids"].shape[1]
         if self._context is not None and width + self._max_tokens > self._context:
             return ""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rlhf_gym.core.devices import Device, choose_device
 from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint
 from rlhf_gym.core.model_changes import add_lora, disable_dropout, freeze_layers
 
@@ -115,7 +116,7 @@ def new_causal_lm(
 def load_causal_lm(
     path_or_name: PathLike,
     *,
-    device: torch.device | str = "cpu",
+    device: Device = "auto",
     dtype: torch.dtype = torch.float32,
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
@@ -123,7 +124,7 @@ def load_causal_lm(
 
     Args:
         path_or_name: a Hugging Face directory (of an adapter too), or a name on the hub.
-        device: where it goes.
+        device: where it goes; "auto" is a GPU if there is one.
         dtype: of its parameters.
         trust_remote_code: let the directory bring Python code of its own and execute it.
 
@@ -138,7 +139,7 @@ def load_causal_lm(
 def load_reward_model(
     path_or_name: PathLike,
     *,
-    device: torch.device | str = "cpu",
+    device: Device = "auto",
     dtype: torch.dtype = torch.float32,
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
@@ -210,10 +211,11 @@ def context_length(config: PretrainedConfig) -> int | None:
 def _load(
     auto_class: Any,
     path_or_name: PathLike,
-    device: torch.device | str,
+    device: Device,
     dtype: torch.dtype,
     trust_remote_code: bool,
 ) -> PreTrainedModel:
+    target = choose_device(device)
     source = _source(path_or_name, "model", "config.json", "adapter_config.json")
     with quiet_transformers(), _loading("model", source):
         model, info = auto_class.from_pretrained(
@@ -228,7 +230,7 @@ def _load(
             f"{len(missing)} weights are missing or misshapen, {missing[0]} first",
             "Give a complete directory of this kind of model",
         )
-    return model.to(device).eval()  # type: ignore[no-any-return]
+    return model.to(target).eval()  # type: ignore[no-any-return]
 
 
 def _source(path_or_name: PathLike, field: str, *files: str) -> str:

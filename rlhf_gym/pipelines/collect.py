@@ -159,7 +159,8 @@ def policy_model(source: str | None, reference: nn.Module | None) -> nn.Module:
         InvalidArgument: neither is given.
     """
     if source is not None:
-        return load_causal_lm(source)
+        where = "auto" if reference is None else next(reference.parameters()).device
+        return load_causal_lm(source, device=where)
     if reference is None:
         raise InvalidArgument(
             "policy", None, "the environment has no reference to write with", "Add --policy DIR"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
+from rlhf_gym.core.devices import choose_device
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.registry import load_object
 
@@ -59,6 +60,9 @@ class EnvironmentConfig:
     """Budget of a response in tokens; by default the task's own, or 32."""
     temperature: float = 1.0
     """Divides the logits, in rollout, reference and update alike."""
+    device: str = "auto"
+    """Where policy, reference and reward model live: auto (a GPU if there is one), cpu, cuda or
+    cuda:1. Where the task is to act, agents are small and live on the CPU."""
 
     def __post_init__(self) -> None:
         if self.num_envs < 1:
@@ -92,6 +96,7 @@ def make_environment(
     """
     import rlhf_gym  # noqa: F401  registers the tasks
 
+    choose_device(config.device)
     make = _own_task if config.model is not None else _registered_task
     return make(config, settings if ends is None else {"ends": ends, **settings})
 
@@ -109,9 +114,11 @@ def _registered_task(config: EnvironmentConfig, settings: dict[str, Any]) -> Vec
     }
     overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if config.reward is not None:
-        overrides["reward"] = load_reward(config.reward, "reward")
+        overrides["reward"] = load_reward(config.reward, "reward", config.device)
     if config.gold is not None:
-        overrides["gold"] = load_reward(config.gold, "gold")
+        overrides["gold"] = load_reward(config.gold, "gold", config.device)
+    if config.device != "auto":  # not every environment knows of devices
+        overrides["device"] = config.device
     if config.temperature != 1.0:
         overrides["temperature"] = config.temperature
     try:
@@ -130,7 +137,9 @@ def _own_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:
 
     assert config.model is not None
     assert config.prompts is not None
-    reference, tokenizer = load_for_training(config.model, end_token=config.end_token)
+    reference, tokenizer = load_for_training(
+        config.model, end_token=config.end_token, device=config.device
+    )
     if config.reward is None and config.gold is None:
         raise InvalidArgument(
             "reward",
@@ -140,7 +149,7 @@ def _own_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:
         )
     reward = None
     if config.reward is not None:
-        reward = load_reward(config.reward, "reward") - KLPenalty(
+        reward = load_reward(config.reward, "reward", config.device) - KLPenalty(
             reference,
             kl_controller(config.kl_coef, config.kl_target),
             estimator=config.kl_estimator or "k1",
@@ -148,10 +157,7 @@ def _own_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:
             mode=config.kl_mode or "sampled",
         )
     renamed = {config.prompt_column: "prompt"} if config.prompt_column != "prompt" else None
-    judged = {
-        "reward": reward,
-        "gold": None if config.gold is None else load_reward(config.gold, "gold"),
-    }
+    gold = None if config.gold is None else load_reward(config.gold, "gold", config.device)
     return TextGenerationVectorEnv(
         read_records(config.prompts, columns=renamed, required=("prompt",)),
         tokenizer,
@@ -160,7 +166,7 @@ def _own_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:
         max_prompt_tokens=config.max_prompt_tokens,
         max_response_tokens=config.max_response_tokens or 32,
         temperature=config.temperature,
-        **{**judged, **settings},
+        **{"reward": reward, "gold": gold, **settings},
     )
 
 
@@ -173,10 +179,15 @@ def kl_controller(coef: float | None, target: float | None) -> float | KLControl
     return AdaptiveKL(initial=0.15 if coef is None else coef, target=target)
 
 
-def load_reward(source: str, field: str) -> RewardTerm:
+def load_reward(source: str, field: str, device: str = "auto") -> RewardTerm:
     """A reward term from a reward model's directory or from `module:function`.
 
     A directory of directories `member-0`, `member-1` and so on is an ensemble, paid by its mean.
+
+    Args:
+        source: which.
+        field: names it, in errors and in the log.
+        device: where a reward model goes.
     """
     from rlhf_gym.rewards.base import as_reward
     from rlhf_gym.rewards.ensemble import EnsembleReward
@@ -185,7 +196,10 @@ def load_reward(source: str, field: str) -> RewardTerm:
     if ":" in source and not Path(source).exists():
         return as_reward(load_object(source, field))
     name = "reward_model" if field == "reward" else field
-    members = [RewardModel(member, name=name) for member in sorted(Path(source).glob("member-*"))]
+    members = [
+        RewardModel(member, name=name, device=device)
+        for member in sorted(Path(source).glob("member-*"))
+    ]
     if len(members) > 1:
         return EnsembleReward(members, name=name)
-    return members[0] if members else RewardModel(source, name=name)
+    return members[0] if members else RewardModel(source, name=name, device=device)

@@ -175,10 +175,12 @@ def _train_ours(
             tensorboard_log=str(folder),
             seed=config.seed,
             verbose=config.verbose,
-            **parse_settings(config.agent_kwargs),
+            **{"device": config.environment.device, **parse_settings(config.agent_kwargs)},
         )
     else:
-        agent = kind.resume(newest, env, tensorboard_log=str(folder))
+        agent = kind.resume(
+            newest, env, tensorboard_log=str(folder), device=config.environment.device
+        )
     attached.attach(agent)
     callbacks: list[BaseCallback] = [OveroptimisationAlarm(), *attached.callbacks]
     if config.checkpoint_every:
@@ -213,7 +215,7 @@ def _train_stock(
                 f"{config.agent} is a stock agent",
                 "Leave it out, or choose an agent of ours: ppo, rloo or rebel",
             )
-    settings = parse_settings(config.agent_kwargs)
+    settings = {"device": config.environment.device, **parse_settings(config.agent_kwargs)}
     choices = {
         name.removeprefix(POLICY_PREFIX): settings.pop(name)
         for name in list(settings)

@@ -72,7 +72,8 @@ def test_after_updates_it_stays_within_the_mask_and_its_kl_is_finite(agent: PPO)
     _, callback = agent._setup_learn(1)
     batch = agent.collect_rollouts(callback)
     assert batch is not None
-    assert agent.logger.name_to_value["kl/reference"] > 1e-4
+    # Sampled, so it may have either sign; exactly 0 only while nothing has moved.
+    assert 1e-4 < abs(agent.logger.name_to_value["kl/reference"]) < 100
     assert torch.isfinite(batch.log_probs).all()
     if batch.action_masks is not None:
         tokens = batch.input_ids[:, agent.policy.prompt_width :]

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import tyro
 from rich.console import Console
 
@@ -67,6 +68,7 @@ def test_a_cell_is_complete(tmp_path: Path) -> None:
     assert not (cell.folder / "progress.json").exists()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive a fork")
 def test_a_killed_run_goes_on_and_comes_to_the_same(tmp_path, monkeypatch) -> None:
     flags = ("--schemes", "running", "--seeds", "1")  # a scheme whose state moves
     whole = compare(config(tmp_path / "whole", *flags))

@@ -38,7 +38,9 @@ def shaped_pizzas(written: str, gamma: float = 0.99) -> VecEnv:
 
 @functools.lru_cache
 def ppo(gamma: float = 0.99) -> PPO:
-    return PPO("MlpPolicy", DummyVecEnv([PizzaEnv]), n_steps=8, batch_size=8, gamma=gamma)
+    return PPO(
+        "MlpPolicy", DummyVecEnv([PizzaEnv]), n_steps=8, batch_size=8, gamma=gamma, device="cpu"
+    )
 
 
 def test_a_recipe_by_hand() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rlhf_gym.core.devices import Device
 from rlhf_gym.core.models import disable_dropout, load_causal_lm, load_tokenizer, quiet_transformers
 from rlhf_gym.core.sampler import complete
 from rlhf_gym.core.supervised.trainer import Batch, Examples, Metrics
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def load_for_training(
-    path_or_name: str, *, end_token: str | None = None, trust_remote_code: bool = False
+    path_or_name: str,
+    *,
+    end_token: str | None = None,
+    trust_remote_code: bool = False,
+    device: Device = "auto",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A pretrained model and its tokenizer, with a PAD and an end token of their own.
 
@@ -27,12 +32,13 @@ def load_for_training(
         path_or_name: directory or hub name.
         end_token: what ends a text; the tokenizer's EOS if None.
         trust_remote_code: let the directory execute Python code of its own.
+        device: where the model goes; "auto" is a GPU if there is one.
 
     Raises:
         InvalidCheckpoint: it cannot be loaded.
         TokenizerMismatch: the two do not fit, or there is no such end token.
     """
-    model = load_causal_lm(path_or_name, trust_remote_code=trust_remote_code)
+    model = load_causal_lm(path_or_name, device=device, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(path_or_name, trust_remote_code=trust_remote_code)
     set_end_token(tokenizer, model, end_token)
     with quiet_transformers():

@@ -167,7 +167,10 @@ def _starting_point(
 
     if config.model is not None:
         return load_for_training(
-            config.model, end_token=config.end_token, trust_remote_code=config.trust_remote_code
+            config.model,
+            end_token=config.end_token,
+            trust_remote_code=config.trust_remote_code,
+            device=config.device,
         )
     if last_checkpoint(folder) is not None:
         tokenizer = load_tokenizer(folder)

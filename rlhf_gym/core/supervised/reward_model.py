@@ -254,7 +254,9 @@ def _starting_point(
     from rlhf_gym.core.tokenizers import train_tokenizer
 
     if config.model is not None:
-        lm, tokenizer = load_for_training(config.model, trust_remote_code=config.trust_remote_code)
+        lm, tokenizer = load_for_training(
+            config.model, trust_remote_code=config.trust_remote_code, device=config.device
+        )
     else:
         if last_checkpoint(folder) is not None:
             tokenizer = load_tokenizer(folder)

@@ -120,7 +120,10 @@ def sft(config: SFTConfig) -> SFTResult:
     from rlhf_gym.core.supervised.trainer import Examples, train
 
     model, tokenizer = load_for_training(
-        config.model, end_token=config.end_token, trust_remote_code=config.trust_remote_code
+        config.model,
+        end_token=config.end_token,
+        trust_remote_code=config.trust_remote_code,
+        device=config.device,
     )
     limits = [n for n in (config.max_length, context_length(model.config)) if n is not None]
     max_length = min(limits, default=None)
