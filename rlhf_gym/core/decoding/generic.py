@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
 from rlhf_gym.core.decoding.base import (
     check_length,
@@ -22,6 +22,9 @@ from rlhf_gym.core.decoding.base import (
 from rlhf_gym.core.decoding.parts import logit_transform, take_apart
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.tokens import position_ids
+
+CACHE_ARGUMENTS = ("cache", "cache_params", "past_key_values")
+"""Names that a forward may have for its cache, the newest first."""
 
 
 class TransformersDecoder:
@@ -44,7 +47,9 @@ class TransformersDecoder:
         self._model = parts.model
         accepted = inspect.signature(self._trunk.forward).parameters
         self._takes_positions = "position_ids" in accepted
-        self._cache_argument = "cache_params" if "cache_params" in accepted else "past_key_values"
+        # What a cache is called has changed: `cache` everywhere from transformers 5.24 on.
+        named = (name for name in CACHE_ARGUMENTS if name in accepted)
+        self._cache_argument = next(named, CACHE_ARGUMENTS[-1])
         # By attribute: GPT-2 calls it n_positions and answers to this name all the same.
         self._context: int | None = getattr(parts.model.config, "max_position_embeddings", None)
         with evaluation_mode(self._model):
@@ -177,7 +182,7 @@ class TransformersDecoder:
         self._lengths = mask.sum(-1)
         # Without padding there is nothing to mask, and the model saves a tenth of a step by not
         # preparing it. A purely recurrent model has no past columns for a mask to speak of.
-        recurrent = self._cache_argument == "cache_params"
+        recurrent = self._cache is not None and _has_states_alone(self._cache)
         self._needs_mask = not recurrent and bool((mask == 0).any())
 
     def _forward(
@@ -199,6 +204,12 @@ class TransformersDecoder:
                 **arguments,
             )
         return cast(Tensor, output.last_hidden_state)
+
+
+def _has_states_alone(cache: DynamicCache) -> bool:
+    """Whether no layer keeps keys and values of the past: the model is purely recurrent."""
+    layers = cache.layers
+    return bool(layers) and not any(isinstance(layer, CacheLayerMixin) for layer in layers)
 
 
 def _layers_are(cache: DynamicCache, *kinds: type) -> bool:
