@@ -12,7 +12,7 @@ from transformers import GPT2Model
 
 from rlhf_gym.core.decoding.elementwise import activation
 from rlhf_gym.core.decoding.fast import Architecture, Attend
-from rlhf_gym.core.decoding.linear import AffineMap, affine_map, is_readable
+from rlhf_gym.core.decoding.linear import AddedMap, AffineMap, added_map, affine_map, is_readable
 
 
 class _Norm(NamedTuple):
@@ -29,11 +29,11 @@ class _Layer(NamedTuple):
 
     norm_1: _Norm
     qkv: AffineMap
-    out: AffineMap
+    out: AddedMap
     norm_2: _Norm
     up: AffineMap
     act: Callable[[Tensor], Tensor]
-    down: AffineMap
+    down: AddedMap
 
 
 class GPT2Forward(NamedTuple):
@@ -54,8 +54,8 @@ class GPT2Forward(NamedTuple):
             mixed = attend(number, qkv(norm_1(x)))
             if wanted is not None and number + 1 == len(self.layers):
                 x, mixed = x[wanted], mixed[wanted]
-            x += out(mixed)
-            x += down(act(up(norm_2(x))))
+            out(x, mixed)
+            down(x, act(up(norm_2(x))))
         return self.norm(x)
 
 
@@ -126,11 +126,11 @@ def _read_block(block: Any, pack: bool) -> _Layer:
     return _Layer(
         _read_norm(block.ln_1),
         affine_map([block.attn.c_attn], pack),
-        affine_map([block.attn.c_proj], pack),
+        added_map(block.attn.c_proj, pack),
         _read_norm(block.ln_2),
         affine_map([block.mlp.c_fc], pack),
         activation(block.mlp.act),
-        affine_map([block.mlp.c_proj], pack),
+        added_map(block.mlp.c_proj, pack),
     )
 
 

@@ -18,6 +18,9 @@ from transformers.pytorch_utils import Conv1D
 AffineMap = Callable[[Tensor], Tensor]
 """(tokens, in) to (tokens, out)."""
 
+AddedMap = Callable[[Tensor, Tensor], object]
+"""Adds a map of its second argument, (tokens, in), to its first, (tokens, out), in place."""
+
 LARGE = 1 << 18
 """Weights from which on prepacking pays, and joining small layers into one product no longer does.
 
@@ -77,6 +80,22 @@ def affine_map(layers: Sequence[nn.Module], pack: bool = False) -> AffineMap:
     return lambda x: torch.cat([each(x) for each in maps], dim=-1)
 
 
+def added_map(layer: nn.Module, pack: bool = False) -> AddedMap:
+    """What a block adds to its residual stream: one product that adds, where weights are plain.
+
+    Args:
+        layer: a readable linear layer.
+        pack: see `affine_map`.
+    """
+    weight, bias = read_linear(layer)
+    if _is_packed(weight, pack):
+        packed = _PackedMap(weight, bias)
+        return lambda x, y: x.add_(packed(y))
+    if bias is None:
+        return lambda x, y: x.addmm_(y, weight)
+    return lambda x, y: x.addmm_(y, weight).add_(bias)
+
+
 def _joined(read: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
     """Several small layers as one: at this size each product costs more than its arithmetic."""
     weights = torch.cat([weight for weight, _ in read], dim=1)
@@ -87,11 +106,15 @@ def _joined(read: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tenso
 
 
 def _single_map(weight: Tensor, bias: Tensor | None, pack: bool) -> AffineMap:
-    if pack and weight.numel() >= LARGE and _can_pack(weight.device.type, weight.dtype):
+    if _is_packed(weight, pack):
         return _PackedMap(weight, bias)
     if bias is None:
         return lambda x: torch.mm(x, weight)
     return lambda x: torch.addmm(bias, x, weight)
+
+
+def _is_packed(weight: Tensor, pack: bool) -> bool:
+    return pack and weight.numel() >= LARGE and _can_pack(weight.device.type, weight.dtype)
 
 
 class _PackedMap:

@@ -15,7 +15,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from rlhf_gym.core.decoding.elementwise import RMSNorm, activation
 from rlhf_gym.core.decoding.fast import Architecture, Attend
-from rlhf_gym.core.decoding.linear import AffineMap, affine_map, is_readable
+from rlhf_gym.core.decoding.linear import AddedMap, AffineMap, added_map, affine_map, is_readable
 
 _STATIC_ROPES = ("default", "linear", "llama3", "yarn")
 """Rotary embeddings that do not depend on the length of what is read."""
@@ -26,11 +26,11 @@ class _Layer(NamedTuple):
 
     norm_1: RMSNorm
     qkv: AffineMap
-    out: AffineMap
+    out: AddedMap
     norm_2: RMSNorm
     gate_up: AffineMap
     act: Callable[[Tensor], Tensor]
-    down: AffineMap
+    down: AddedMap
 
 
 class LlamaForward(NamedTuple):
@@ -61,9 +61,9 @@ class LlamaForward(NamedTuple):
             mixed = attend(number, projected)
             if wanted is not None and number + 1 == len(self.layers):
                 x, mixed = x[wanted], mixed[wanted]
-            x += out(mixed)
+            out(x, mixed)
             gate, up = gate_up(norm_2(x)).chunk(2, dim=-1)
-            x += down(act(gate) * up)
+            down(x, act(gate) * up)
         return self.norm(x)
 
     def _rotate(self, qkv: Tensor, cosines: Tensor, sines: Tensor) -> None:
@@ -170,11 +170,11 @@ def _read_layer(block: Any, pack: bool) -> _Layer:
     return _Layer(
         _read_norm(block.input_layernorm),
         affine_map(qkv, pack),
-        affine_map([out], pack),
+        added_map(out, pack),
         _read_norm(block.post_attention_layernorm),
         affine_map(_gated_layers(block), pack),
         activation(block.mlp.act_fn),
-        affine_map([block.mlp.down_proj], pack),
+        added_map(block.mlp.down_proj, pack),
     )
 
 
