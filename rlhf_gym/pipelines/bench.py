@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rlhf_gym.core.command import Command
+from rlhf_gym.core.devices import choose_device
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.pipelines.bench_control import BenchControl, control_measurements
@@ -27,6 +28,10 @@ Part = Literal["sampling", "step", "iteration", "control"]
 
 TINY = BenchTask()
 QUICK = BenchTask(layers=1, hidden=32, vocab_size=64, responses=8, response_tokens=8)
+GPT2_SMALL = BenchTask(
+    layers=12, hidden=768, heads=12, vocab_size=50257, prompt_tokens=64, response_tokens=128
+)
+"""What a GPU is measured with: on the tiny task it would wait for Python."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ class BenchConfig:
     """Rows that sample together."""
     trl_python: Path = Path(".bench-trl/bin/python")
     """Interpreter of the environment with TRL; `make bench-trl` makes it."""
+    device: str = "cpu"
+    """Where both sides work. On a GPU sampling and iteration are measured, the latter at the size
+    of GPT-2 small."""
     quick: bool = False
     """Toy sizes and one round: shows that everything runs, says nothing about speed."""
     output: Path | None = None
@@ -51,6 +59,14 @@ class BenchConfig:
             raise InvalidArgument("rounds", self.rounds, "nothing is measured", "Give 1 or more")
         if not self.batches or min(self.batches) < 1:
             raise InvalidArgument("batches", self.batches, "no rows", "Give numbers above 0")
+        on_cpu = {"step", "control"} & {*self.parts}
+        if self.device != "cpu" and on_cpu:
+            raise InvalidArgument(
+                "parts",
+                self.parts,
+                f"{' and '.join(sorted(on_cpu))} would be the CPU's figures",
+                "Measure them without --device, or give --parts sampling iteration",
+            )
 
 
 def bench(config: BenchConfig) -> None:
@@ -60,6 +76,7 @@ def bench(config: BenchConfig) -> None:
         FolderNotWritable: the output folder, before anything is measured.
         WorkerFailed: a process of the iteration benchmark broke down.
     """
+    choose_device(config.device)
     if config.output is not None:
         check_writable(config.output)
     console = Console()
@@ -69,16 +86,19 @@ def bench(config: BenchConfig) -> None:
             console.print(as_table(title, measurements))
             results[title] = measurements
             if config.output is not None:
-                content = {"machine": machine(), "results": _with_values(results)}
+                content = {"machine": machine(config.device), "results": _with_values(results)}
                 write_json(config.output / "bench.json", content)
 
 
 def _measure(config: BenchConfig, console: Console) -> Iterator[tuple[str, list[Measurement]]]:
     """Title and rows of each table, one after another."""
-    task = QUICK if config.quick else TINY
+    task = QUICK if config.quick else TINY if config.device == "cpu" else GPT2_SMALL
+    task = replace(task, device=config.device)
     rounds = 1 if config.quick else config.rounds
     if "sampling" in config.parts:
-        sampling = SamplingBenchConfig(rounds, config.batches, quick=config.quick)
+        sampling = SamplingBenchConfig(
+            rounds, config.batches, quick=config.quick, device=config.device
+        )
         yield "sampling through step against generate", list(sampling_measurements(sampling))
     if "step" in config.parts:
         rows = [row for batch in config.batches for row in measure_step(task, batch, rounds)]
@@ -119,9 +139,10 @@ def as_table(title: str, measurements: list[Measurement]) -> Table:
     return table
 
 
-def machine() -> dict[str, str]:
+def machine(device: str = "cpu") -> dict[str, str]:
     """Where the figures come from; ratios travel better than seconds."""
-    return {
+    gpu = {} if device == "cpu" else {"gpu": torch.cuda.get_device_name(device)}
+    return gpu | {
         "processor": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -139,6 +139,8 @@ def measure_iterations(task: BenchTask, rounds: int, trl_python: Path) -> list[M
     """
     even: dict[str, float | None] = {"trunk": TRUNK_TARGET, "separate": NETWORKS_TARGET}
     uneven: dict[str, float | None] = {"trunk": LENGTHS_TARGET, "separate": None}
+    if task.device != "cpu":  # the targets are those of one core
+        even, uneven = dict.fromkeys(even), dict.fromkeys(uneven)
     stops = replace(task, stop_probability=STOP_PROBABILITY)
     return [
         *compare(task, rounds, trl_command(trl_python), even),

@@ -35,11 +35,13 @@ def build_agent(folder: Path, settings: dict[str, Any], value_model: str) -> PPO
     from rlhf_gym.rewards.kl import KLPenalty
     from rlhf_gym.rewards.model import RewardModel
 
-    reference = load_causal_lm(folder / "policy")
+    device = settings["device"]
+    reference = load_causal_lm(folder / "policy", device=device)
+    penalty = KLPenalty(reference, settings["kl_coef"])
     env = TextGenerationVectorEnv(
         settings["prompts"],
         load_tokenizer(folder / "policy"),
-        RewardModel(folder / "reward") - KLPenalty(reference, settings["kl_coef"]),
+        RewardModel(folder / "reward", device=device) - penalty,
         num_envs=settings["responses"],
         max_response_tokens=settings["response_tokens"],
         stop_token_ids=None if settings["stops"] else (),
@@ -54,7 +56,7 @@ def build_agent(folder: Path, settings: dict[str, Any], value_model: str) -> PPO
         epochs=settings["epochs"],
         minibatches=settings["minibatches"],
         seed=settings["seed"],
-        device="cpu",
+        device=device,
     )
 
 
@@ -81,11 +83,11 @@ def serve(agent: PPO, clock: IterationClock) -> None:
 def main(folder: Path, value_model: str) -> None:
     """Serve iterations until standard input ends."""
     os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")  # before torch is imported
-    clock = IterationClock(*take_standard_streams())
+    settings = json.loads((folder / "settings.json").read_text())
+    clock = IterationClock(*take_standard_streams(), on_gpu=settings["device"] != "cpu")
     import torch
 
     torch.set_num_threads(1)
-    settings = json.loads((folder / "settings.json").read_text())
     serve(build_agent(folder, settings, value_model), clock)
 
 

@@ -7,6 +7,7 @@ log-probability of every token; they take turns, and medians are compared.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
@@ -49,13 +50,13 @@ class SamplingShape:
     config: PreTrainedConfig
     targets: Mapping[int, float] = field(default_factory=dict)
 
-    def build(self) -> PreTrainedModel:
+    def build(self, device: str = "cpu", dtype: torch.dtype = torch.float32) -> PreTrainedModel:
         """A fresh model, the same every time, in evaluation mode."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
             # Untyped in transformers.
             model = cast(Any, AutoModelForCausalLM).from_config(self.config)
-        return cast(PreTrainedModel, model.eval())
+        return cast(PreTrainedModel, model.eval().to(device, dtype))
 
 
 def _ids(vocab_size: int) -> dict[str, Any]:
@@ -116,6 +117,8 @@ def measure_sampling(
     *,
     prompt_tokens: int = 16,
     response_tokens: int = 32,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> list[Measurement]:
     """Seconds of `generate` and of a wave through `env.step`, with log-probabilities.
 
@@ -125,6 +128,8 @@ def measure_sampling(
         rounds: measured runs of each side.
         prompt_tokens: longest prompt; lengths are spread evenly between half of it and all of it.
         response_tokens: tokens that every row writes.
+        device: where both sides work; the targets are those of a CPU.
+        dtype: of the model.
     """
     task = BenchTask(
         vocab_size=shape.config.vocab_size,
@@ -132,8 +137,9 @@ def measure_sampling(
         responses=batch,
         response_tokens=response_tokens,
         minibatches=1,
+        device=device,
     )
-    model = shape.build()
+    model = shape.build(device, dtype)
     ours = sampling_through_step(model, task)
     theirs = sampling_by_generate(model, task)
     seconds = alternate(
@@ -141,11 +147,11 @@ def measure_sampling(
     )
     return [
         Measurement(
-            f"{shape.label}, batch {batch}",
+            f"{shape.label}, batch {batch}{_kind(device, dtype)}",
             "speed-up",
             median(seconds["generate"]),
             median(seconds["step"]),
-            shape.targets.get(batch),
+            shape.targets.get(batch) if device == "cpu" else None,
         )
     ]
 
@@ -154,7 +160,8 @@ def sampling_through_step(model: PreTrainedModel, task: BenchTask) -> Callable[[
     """Ours: reset, prefill, and draw, `step` and advance for every token of the whole batch."""
     env = _environment(task)
     rules = TokenRules(task.vocab_size, PAD_ID, stop_ids=())
-    sampler = Sampler(model, rules, generator=torch.Generator().manual_seed(task.seed))
+    generator = torch.Generator(task.device).manual_seed(task.seed)
+    sampler = Sampler(model, rules, generator=generator)
     return lambda: sample_wave(env, sampler)
 
 
@@ -163,7 +170,9 @@ def sampling_by_generate(model: PreTrainedModel, task: BenchTask) -> Callable[[]
     env = _environment(task)
     inputs = lm_inputs(cast(Observation, env.reset()[0]))
     width = env.prompt_width
-    ids, mask = (inputs[name][:, :width] for name in ("input_ids", "attention_mask"))
+    ids, mask = (
+        inputs[name][:, :width].to(task.device) for name in ("input_ids", "attention_mask")
+    )
     settings = model.generation_config
     assert settings is not None, "every causal language model of transformers has one"
     # Without a stop token both sides write exactly the same number of tokens.
@@ -186,6 +195,12 @@ def sampling_by_generate(model: PreTrainedModel, task: BenchTask) -> Callable[[]
         return logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
     return sample
+
+
+def _kind(device: str, dtype: torch.dtype) -> str:
+    """Device and dtype in words; nothing for what is usual."""
+    where = "" if device == "cpu" else f", {device}"
+    return where + ("" if dtype == torch.float32 else f", {dtype}".replace("torch.", ""))
 
 
 def _environment(task: BenchTask) -> TextGenerationVectorEnv:
@@ -217,6 +232,8 @@ class SamplingBenchConfig:
     """Part of a label: measure the shapes that have it."""
     quick: bool = False
     """A toy and one round: shows that everything runs, says nothing about speed."""
+    device: str = "cpu"
+    """Where both sides work; on a GPU in float32 and in bfloat16."""
 
     def __post_init__(self) -> None:
         if not any(self.only in shape.label for shape in SHAPES):
@@ -227,11 +244,12 @@ class SamplingBenchConfig:
 def sampling_measurements(config: SamplingBenchConfig) -> Iterator[Measurement]:
     """Every shape at every batch size, each when it is ready."""
     shapes = QUICK_SHAPES if config.quick else SHAPES
+    rounds = 1 if config.quick else config.rounds
+    kinds = (torch.float32,) if config.device == "cpu" else (torch.float32, torch.bfloat16)
+    wanted = [shape for shape in shapes if config.only in shape.label]
     with threads(config.threads):
-        for shape in shapes:
-            if config.only in shape.label:
-                for batch in config.batches:
-                    yield from measure_sampling(shape, batch, 1 if config.quick else config.rounds)
+        for shape, dtype, batch in itertools.product(wanted, kinds, config.batches):
+            yield from measure_sampling(shape, batch, rounds, device=config.device, dtype=dtype)
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def sample_wave(env: TextGenerationVectorEnv, sampler: Sampler) -> Wave:
         # Read twice: a reading of the clock costs about a tenth of what it is to measure here.
         drawn, begun = now(), now()
         env.channel.write(draw.tokens, draw.log_probs)
-        env.step(draw.tokens.numpy())
+        env.step(draw.tokens.cpu().numpy())
         stepped = now() - (begun - drawn)
         if time_step + 1 < env.max_response_tokens:
             sampler.advance(draw.tokens)

@@ -63,6 +63,8 @@ class BenchTask:
     """Weight of the KL penalty."""
     seed: int = 0
     """Seed of networks, prompts and sampling."""
+    device: str = "cpu"
+    """Where both sides work."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.stop_probability < 1:

@@ -1,7 +1,8 @@
 """Timing that a busy machine does not fool: warm up, take turns, take medians, say ratios.
 
 On one thread the clock is the process's own CPU time: on an idle machine that is the time on the
-wall, on a busy one it leaves out what the neighbours took.
+wall, on a busy one it leaves out what the neighbours took. Work on a GPU is waited for, and the
+clock is the wall's.
 """
 
 from __future__ import annotations
@@ -94,7 +95,13 @@ def column_medians(rows: Sequence[tuple[float, ...]]) -> list[float]:
 
 
 def now() -> float:
-    """Seconds of CPU time on one thread, of the wall's clock on several; differences count."""
+    """Seconds of CPU time on one thread, of the wall's clock on several; differences count.
+
+    Once a GPU is in use, what was given to it is waited for first, and the clock is the wall's.
+    """
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+        return time.perf_counter()
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 

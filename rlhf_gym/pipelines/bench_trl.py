@@ -29,18 +29,20 @@ class IterationClock:
     """Starts an iteration when a line comes in, and answers with what it cost when it ends.
 
     Seconds are of CPU time: with one thread that is the time on the wall of an idle machine, and a
-    busy one does not disturb it.
+    busy one does not disturb it. Work on a GPU is waited for, and its seconds are the wall's.
 
     Args:
         commands: one line starts one iteration; their end ends the process.
         answers: receives one line of JSON first, when everything is loaded, then one per iteration.
+        on_gpu: the work is done there, and memory is that of the GPU.
 
     Attributes:
         tokens: response tokens of this iteration, set by whoever counts them.
     """
 
-    def __init__(self, commands: TextIO, answers: TextIO) -> None:
+    def __init__(self, commands: TextIO, answers: TextIO, on_gpu: bool = False) -> None:
         self.tokens = 0
+        self._on_gpu = on_gpu
         self._commands = commands
         self._answers = answers
         self._started: float | None = None
@@ -50,22 +52,26 @@ class IterationClock:
     def next_iteration(self) -> None:
         """End the iteration that runs, if any, and wait until the next one is wanted."""
         if self._started is None:
-            self._answer({"loaded_mib": memory_mib("VmRSS")})
+            self._answer({"loaded_mib": self._memory("VmRSS")})
         else:
             self._answer(self._measurements(self._started))
         if not self._commands.readline():
             raise SystemExit(0)
         reset_peak()
+        if self._on_gpu:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
         self._update = None
-        self._wall_started, self._started = time.perf_counter(), time.process_time()
+        self._wall_started, self._started = time.perf_counter(), self._now()
 
     def mark_update(self) -> None:
         """The rollout is over; only the first call of an iteration counts."""
         if self._update is None:
-            self._update = time.process_time()
+            self._update = self._now()
 
     def _measurements(self, started: float) -> dict[str, float]:
-        now = time.process_time()
+        now = self._now()
         update = now if self._update is None else self._update
         return {
             "seconds": now - started,
@@ -73,8 +79,25 @@ class IterationClock:
             "rollout": update - started,
             "update": now - update,
             "tokens": self.tokens,
-            "peak_mib": memory_mib("VmHWM"),
+            "peak_mib": self._memory("VmHWM"),
         }
+
+    def _now(self) -> float:
+        if not self._on_gpu:
+            return time.process_time()
+        import torch
+
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def _memory(self, field: str) -> float:
+        """Resident (`VmRSS`) or most (`VmHWM`) memory in MiB, of the process or on the GPU."""
+        if not self._on_gpu:
+            return memory_mib(field)
+        import torch
+
+        read = torch.cuda.memory_allocated if field == "VmRSS" else torch.cuda.max_memory_allocated
+        return read() / 2**20
 
     def _answer(self, message: dict[str, float]) -> None:
         self._answers.write(json.dumps(message) + "\n")
@@ -155,7 +178,7 @@ def build_trainer(folder: Path, settings: dict[str, Any]) -> Any:
         seed=settings["seed"],
         bf16=False,
         gradient_checkpointing=False,
-        use_cpu=True,
+        use_cpu=settings["device"] == "cpu",
         report_to="none",
         disable_tqdm=True,
         logging_strategy="no",
@@ -198,8 +221,9 @@ def main(folder: Path) -> None:
     os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")  # before torch is imported
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
-    clock = IterationClock(*take_standard_streams())
-    trainer = build_trainer(folder, json.loads((folder / "settings.json").read_text()))
+    settings = json.loads((folder / "settings.json").read_text())
+    clock = IterationClock(*take_standard_streams(), on_gpu=settings["device"] != "cpu")
+    trainer = build_trainer(folder, settings)
     watch(trainer, clock)
     trainer.train()
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from rlhf_gym.core.errors import FolderNotWritable, InvalidArgument
 from rlhf_gym.pipelines.bench import BenchConfig, as_table, bench
@@ -58,3 +59,14 @@ def test_units_and_targets_in_the_table(capsys):
 
 def test_the_default_interpreter_is_where_make_puts_it():
     assert BenchConfig().trl_python == Path(".bench-trl/bin/python")
+
+
+def test_the_cpus_figures_are_not_those_of_a_gpu() -> None:
+    with pytest.raises(InvalidArgument, match=r"parts=.*control and step.*--device"):
+        BenchConfig(device="cuda", parts=("sampling", "step", "control"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match=r"device='cuda'.*sees 0 GPUs"):
+        bench(BenchConfig(device="cuda", parts=("sampling",)))
