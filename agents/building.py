@@ -16,6 +16,7 @@ from rlhf_gym.agents.config import TextAlgorithmConfig
 from rlhf_gym.agents.lm_models import shared_copy
 from rlhf_gym.agents.lm_policy import LMPolicy
 from rlhf_gym.agents.stepping import TextStepper
+from rlhf_gym.core.devices import same_device
 from rlhf_gym.core.errors import InvalidArgument
 
 MAX_ROWS = 64
@@ -96,6 +97,6 @@ def _from_reference(stepper: TextStepper, device: torch.device, *, shares: bool)
         )
     # Adapters leave the weights below them alone, so policy and reference can share these: the
     # reference is the policy with its adapter switched off. On two devices they cannot.
-    if shares and reference.device == device:
+    if shares and same_device(reference.device, device):
         return shared_copy(reference)
     return copy.deepcopy(reference)

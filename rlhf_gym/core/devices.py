@@ -9,6 +9,16 @@ from rlhf_gym.core.errors import InvalidArgument
 Device = torch.device | str
 
 
+def same_device(first: torch.device, second: torch.device) -> bool:
+    """Whether two names stand for one device: "cuda" is the GPU in use, "cuda:0" may be the same."""
+    if first.type != second.type:
+        return False
+    indices = {first.index, second.index}
+    if first.type == "cuda":
+        indices = {torch.cuda.current_device() if i is None else i for i in indices}
+    return len(indices) == 1
+
+
 def choose_device(device: Device = "auto") -> torch.device:
     """The device that a name stands for.
 

@@ -29,7 +29,7 @@ Part = Literal["sampling", "step", "iteration", "control"]
 TINY = BenchTask()
 QUICK = BenchTask(layers=1, hidden=32, vocab_size=64, responses=8, response_tokens=8)
 GPT2_SMALL = BenchTask(
-    layers=12, hidden=768, heads=12, vocab_size=50257, prompt_tokens=64, response_tokens=128
+    layers=12, hidden=768, heads=12, vocab_size=50257, prompt_tokens=32, response_tokens=64
 )
 """What a GPU is measured with: on the tiny task it would wait for Python."""
 
@@ -114,10 +114,8 @@ def _measure(config: BenchConfig, console: Console) -> Iterator[tuple[str, list[
         yield title, list(control_measurements(control))
     if "iteration" in config.parts:
         if config.trl_python.exists():
-            yield (
-                f"one PPO iteration against TRL: {task.label}",
-                measure_iterations(task, rounds, config.trl_python),
-            )
+            for lengths, rows in measure_iterations(task, rounds, config.trl_python):
+                yield f"one PPO iteration against TRL, {lengths}: {task.label}", rows
         else:
             console.print(f"No TRL at {config.trl_python}: `make bench-trl` installs it there.")
 

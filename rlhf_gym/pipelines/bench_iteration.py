@@ -126,13 +126,18 @@ def start_worker(command: Sequence[str]) -> Iterator[Worker]:
             process.kill()
 
 
-def measure_iterations(task: BenchTask, rounds: int, trl_python: Path) -> list[Measurement]:
+def measure_iterations(
+    task: BenchTask, rounds: int, trl_python: Path
+) -> Iterator[tuple[str, list[Measurement]]]:
     """Iterations of equal and of different response lengths, against TRL's.
 
     Args:
         task: sizes of the networks, the batch and the update.
         rounds: measured iterations of each contestant.
         trl_python: interpreter of the environment that `make bench-trl` makes.
+
+    Yields:
+        What the lengths are, and the rows of their table, each when it is ready.
 
     Raises:
         WorkerFailed: a contestant broke down.
@@ -142,10 +147,8 @@ def measure_iterations(task: BenchTask, rounds: int, trl_python: Path) -> list[M
     if task.device != "cpu":  # the targets are those of one core
         even, uneven = dict.fromkeys(even), dict.fromkeys(uneven)
     stops = replace(task, stop_probability=STOP_PROBABILITY)
-    return [
-        *compare(task, rounds, trl_command(trl_python), even),
-        *compare(stops, rounds, trl_command(trl_python), uneven),
-    ]
+    yield "equal lengths", compare(task, rounds, trl_command(trl_python), even)
+    yield "different lengths", compare(stops, rounds, trl_command(trl_python), uneven)
 
 
 def trl_command(python: Path) -> list[str]:

@@ -98,7 +98,7 @@ def test_ppo_begins_at_the_reference_and_learns() -> None:
     raw = agent.collect_rollouts(callback)
     assert raw is not None
     assert agent.logger.name_to_value["kl/reference"] == pytest.approx(0.0, abs=1e-5)
-    batch = agent.make_batch(raw)
+    batch = agent.make_batch(raw).to(agent.device)
     agent.loss(Minibatch(batch, int(batch.mask.sum()), len(batch.mask)))
     assert agent.metrics.current("ratio") == pytest.approx(1.0, abs=1e-5)
     agent.learn(40_000)
@@ -168,7 +168,7 @@ def test_half_precision_begins_at_the_reference_too(tmp_path: Path) -> None:
     assert raw is not None
     # One decodes, the other reads whole rows: bfloat16 rounds them differently.
     assert abs(agent.logger.name_to_value["kl/reference"]) < 0.5
-    batch = agent.make_batch(raw)
+    batch = agent.make_batch(raw).to(agent.device)
     agent.loss(Minibatch(batch, int(batch.mask.sum()), len(batch.mask)))
     assert agent.metrics.current("ratio") == pytest.approx(1.0, abs=0.02)
     agent.learn(3000)

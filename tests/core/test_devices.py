@@ -9,7 +9,7 @@ from torch import nn
 
 import rlhf_gym  # noqa: F401  registers the tasks
 from rlhf_gym.agents import PPO
-from rlhf_gym.core.devices import choose_device
+from rlhf_gym.core.devices import choose_device, same_device
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.models import load_causal_lm
 from rlhf_gym.envs.sentiment.task import REFERENCE, REWARD_MODEL
@@ -27,6 +27,16 @@ def place(module: nn.Module) -> str:
 def test_auto_is_a_gpu_if_there_is_one() -> None:
     assert choose_device().type == choose_device("auto").type == BEST
     assert choose_device("cpu") == choose_device(torch.device("cpu")) == torch.device("cpu")
+
+
+def test_one_device_may_have_two_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    cpu, here, first, second = (torch.device(n) for n in ("cpu", "cuda", "cuda:0", "cuda:1"))
+    assert same_device(cpu, cpu)
+    assert same_device(here, second)
+    assert not same_device(here, first)
+    assert not same_device(first, second)
+    assert not same_device(cpu, here)
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "", "cuda:99"])

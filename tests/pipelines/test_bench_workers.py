@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,5 +184,10 @@ def test_equal_and_different_lengths_have_their_targets(tmp_path, monkeypatch):
     fake = fake_worker(tmp_path, 1.0)
     monkeypatch.setattr(bench_iteration, "our_command", lambda variant, folder: fake)
     monkeypatch.setattr(bench_iteration, "trl_command", lambda python: fake)
-    rows = measure_iterations(TOY, 1, Path("python"))
-    assert [row.target for row in rows if row.target] == [3.0, 1.6, 5.0]
+    tables = dict(measure_iterations(TOY, 1, Path("python")))
+    assert list(tables) == ["equal lengths", "different lengths"]
+    targets = {name: [row.target for row in rows if row.target] for name, rows in tables.items()}
+    assert targets == {"equal lengths": [3.0, 1.6], "different lengths": [5.0]}
+
+    on_gpu = dict(measure_iterations(replace(TOY, device="cuda"), 1, Path("python")))
+    assert not [row for rows in on_gpu.values() for row in rows if row.target]

@@ -67,11 +67,12 @@ def latest_label(
             select l.id, l.query_id, l.kind, l.answer from labels l
             join raters r on r.id = l.rater_id join queries q on q.id = l.query_id
             left join provenance p on p.id = q.provenance_id
-            where r.name = ?1 and l.retracted is null and l.ticket is not null
-            and (?2 is null or p.id is null or json_type(p.details, '$.' || ?2) is null)
+            where r.name = :rater and l.retracted is null and l.ticket is not null
+            and (:without is null or p.id is null
+                 or json_type(p.details, '$.' || :without) is null)
             order by l.id desc limit 1
             """,
-            (rater, without),
+            {"rater": rater, "without": without},
         ).fetchone()
     return None if row is None else _given(row)
 

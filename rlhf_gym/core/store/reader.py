@@ -64,12 +64,17 @@ class FeedbackReader:
                 """
                 select l.id, l.query_id, l.kind, l.answer, l.seconds, l.created, r.name, r.weight
                 from labels l join raters r on r.id = l.rater_id join queries q on q.id = l.query_id
-                where l.retracted is null and l.id > ?1
-                and (?2 = '[]' or q.question in (select value from json_each(?2)))
-                and (?3 = '[]' or r.name in (select value from json_each(?3)))
+                where l.retracted is null and l.id > :after
+                and (:questions = '[]'
+                     or q.question in (select value from json_each(:questions)))
+                and (:raters = '[]' or r.name in (select value from json_each(:raters)))
                 order by l.id
                 """,
-                (after, json.dumps(list(questions)), json.dumps(list(raters))),
+                {
+                    "after": after,
+                    "questions": json.dumps(list(questions)),
+                    "raters": json.dumps(list(raters)),
+                },
             ).fetchall()
             queries = {
                 number: read_query(sqlite, number) for number in {r["query_id"] for r in rows}
@@ -110,9 +115,9 @@ class FeedbackReader:
                 """
                 select count(*), count(*) filter (where kind = 'skip')
                 from labels l join raters r on r.id = l.rater_id
-                where retracted is null and (?1 is null or r.name = ?1)
+                where retracted is null and (:rater is null or r.name = :rater)
                 """,
-                (rater,),
+                {"rater": rater},
             ).fetchone()
             (left,) = sqlite.execute(
                 """
