@@ -10,7 +10,7 @@ Device = torch.device | str
 
 
 def same_device(first: torch.device, second: torch.device) -> bool:
-    """Whether two names stand for one device: "cuda" is the GPU in use, "cuda:0" may be the same."""
+    """Whether two names stand for one device: "cuda" is the GPU in use, as "cuda:0" may be."""
     if first.type != second.type:
         return False
     indices = {first.index, second.index}
