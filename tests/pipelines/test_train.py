@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from rlhf_gym.agents.checkpoint import newest_checkpoint
 from rlhf_gym.agents.ppo import PPOConfig
-from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint
 from rlhf_gym.core.models import load_causal_lm, load_tokenizer, save_model
 from rlhf_gym.pipelines.curves import draw_training, read_scalars
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
@@ -54,6 +55,29 @@ def test_no_resume_starts_again(tmp_path: Path) -> None:
     train(config(tmp_path))
     again = train(config(tmp_path, resume=False, total_timesteps=200))
     assert again.timesteps < 300
+
+
+def test_no_resume_leaves_nothing_of_the_run_before(tmp_path: Path) -> None:
+    train(config(tmp_path, total_timesteps=600))
+    again = train(config(tmp_path, resume=False, total_timesteps=200))
+    newest = newest_checkpoint(tmp_path / "checkpoints")
+    assert newest is not None
+    assert newest.name == f"step-{again.timesteps:012d}"
+
+
+def test_a_run_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+    first = config(tmp_path)
+    train(first)
+    told = json.loads((tmp_path / "config.json").read_text())
+    steeper = replace(first, ppo=replace(first.ppo, learning_rate=1e-2))
+    with pytest.raises(InvalidCheckpoint, match=r"ppo.learning_rate \(there 0.001, here 0.01\)"):
+        train(steeper)
+    free = replace(first, environment=replace(first.environment, kl_coef=0.0))
+    with pytest.raises(InvalidCheckpoint, match=r"kl_coef \(there None, here 0.0\).*--no-resume"):
+        train(free)
+    assert json.loads((tmp_path / "config.json").read_text()) == told
+    train(replace(first, total_timesteps=320, checkpoint_every=1, verbose=0))
+    train(replace(steeper, resume=False, total_timesteps=64))
 
 
 def test_training_without_a_reward_is_refused(tmp_path: Path) -> None:
