@@ -71,6 +71,10 @@ def read_file(
         raise InvalidData(
             "path", str(path), f"damaged gzip file ({error})", "Fetch the file again"
         ) from error
+    except OSError as error:
+        raise InvalidData(
+            "path", str(path), f"it cannot be read ({error.strerror})", "Check its permissions"
+        ) from error
 
 
 def _text(file: IO[str], unit: TextUnit) -> Iterator[tuple[str, Record]]:

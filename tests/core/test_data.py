@@ -261,3 +261,13 @@ def test_prompts_are_lines_or_a_column(tmp_path: Path) -> None:
     assert renamed == [{"prompt": "x"}]
     with pytest.raises(InvalidData, match=r"question.*columns there are text"):
         read_prompts(tmp_path / "a.txt", "question")
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = write(tmp_path / "a.txt", "x")
+    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    with pytest.raises(InvalidData, match=r"a\.txt.*cannot be read \(Permission denied\)"):
+        read_records(path)
