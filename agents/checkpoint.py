@@ -91,7 +91,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 def save_checkpoint(algorithm: LMAlgorithm, folder: Path, *, keep: int = 2) -> Path:
-    """Write a checkpoint, then remove the oldest ones.
+    """Write a checkpoint, then remove the oldest ones, and those of more steps than it has.
 
     Args:
         algorithm: between two updates.
@@ -110,8 +110,12 @@ def save_checkpoint(algorithm: LMAlgorithm, folder: Path, *, keep: int = 2) -> P
     # A run that was resumed from before this point may have written it already.
     shutil.rmtree(target, ignore_errors=True)
     os.replace(unfinished, target)
-    for old in _checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+    whole = _checkpoints(folder)
+    # What lies beyond is of another run, which began in this folder before: counted among the
+    # latest it would push out those of this one.
+    beyond = whole.index(target) + 1
+    for other in whole[: max(0, beyond - keep)] + whole[beyond:]:
+        shutil.rmtree(other)
     return target
 
 

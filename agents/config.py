@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any, Literal, TypeVar, get_args
 
 from rlhf_gym.agents.optimizers import OptimizerName
@@ -105,7 +106,14 @@ def check_above_zero(config: object, *names: str) -> None:
     """Refuse fields that are neither None nor above 0."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not value > 0:
+        if callable(value):
+            raise InvalidArgument(
+                name,
+                value,
+                "a function of the progress is no number",
+                "Give the number at the start; schedule='linear' or 'constant' says how it moves",
+            )
+        if value is not None and not (isinstance(value, Real) and float(value) > 0):
             raise InvalidArgument(name, value, "not above 0", "Give a number above 0")
 
 
@@ -121,7 +129,7 @@ def check_not_negative(config: object, *names: str) -> None:
     """Refuse coefficients below 0 (and NaN)."""
     for name in names:
         value = getattr(config, name)
-        if not value >= 0:
+        if not (isinstance(value, Real) and float(value) >= 0):
             raise InvalidArgument(name, value, "below 0 it would do the opposite", "Give 0 or more")
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -118,7 +118,9 @@ class LMAlgorithm(BaseAlgorithm):
         env: GymEnv | VectorEnv[Any, Any, Any], verbose: int = 0, monitor_wrapper: bool = True
     ) -> VecEnv:
         if isinstance(env, VectorEnv):
-            return GymnasiumVecEnv(env, refuse_next_step=False)
+            # Only a batch that an agent steps itself may have NEXT_STEP's dead steps in it.
+            stepped_by_sb3 = isinstance(env.unwrapped, SyncVectorEnv)
+            return GymnasiumVecEnv(env, refuse_next_step=stepped_by_sb3)
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:

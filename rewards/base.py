@@ -8,6 +8,7 @@ response (`ScoreTerm`); their number belongs to the last token.
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 from abc import ABC, abstractmethod
@@ -134,12 +135,31 @@ class FunctionReward(ScoreTerm):
     Args:
         function: `(prompts, responses) -> one finite number per response`.
         name: tag of the term; the function's own name by default.
+
+    Raises:
+        InvalidReward: it cannot be called with prompts and responses.
     """
 
     def __init__(self, function: RewardFunction, name: str | None = None) -> None:
         self.function = function
         given = getattr(function, "__name__", type(function).__name__)
         self.name = name or ("score" if given == "<lambda>" else given)
+        self._check_arguments()
+
+    def _check_arguments(self) -> None:
+        try:
+            signature = inspect.signature(self.function)
+        except ValueError:  # some built-in functions do not say what they take
+            return
+        try:
+            signature.bind([], [])
+        except TypeError as error:
+            raise InvalidReward(
+                self.name,
+                str(signature),
+                f"it is called with prompts and responses: {error}",
+                "Write def reward(prompts, responses), one number for each response",
+            ) from error
 
     def scores(self, episodes: Episodes) -> Tensor:
         """Call the function with the prompts and the decoded responses."""

@@ -80,7 +80,7 @@ def load_prompts(
     """Read and tokenise prompts.
 
     Args:
-        prompts: a path that `read_records` reads (of a .txt file every line is a prompt), texts,
+        prompts: a path that `read_prompts` reads (of a .txt file every line is a prompt), texts,
             rows with a column `prompt`, or, with `chat_template`, lists of chat messages.
         tokenizer: adds what it puts before every text (BOS); an EOS it puts behind is dropped, for
             a prompt that has ended leaves nothing to continue.
@@ -180,12 +180,9 @@ class PromptOrder:
 
 def _items(prompts: PromptData) -> list[Any]:
     if isinstance(prompts, str | os.PathLike):
-        from rlhf_gym.core.data import read_records
+        from rlhf_gym.core.data import read_prompts
 
-        name = os.fspath(prompts)
-        is_text = name.endswith((".txt", ".txt.gz"))
-        columns = {"text": "prompt"} if is_text else None
-        return list(read_records(name, columns=columns, required=("prompt",)))
+        return list(read_prompts(prompts))
     if isinstance(prompts, Mapping):
         raise InvalidPrompt(
             "prompts",

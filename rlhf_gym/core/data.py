@@ -65,14 +65,26 @@ def read_records(
     """
     if limit is not None and limit < 1:
         raise InvalidArgument("limit", limit, "no record would be read", "Give 1 or more, or None")
-    source = os.fspath(path)
-    records = []
-    for where, record in islice(located_records(path, columns=columns, text_unit=text_unit), limit):
-        _require(record, required, source, where)
-        records.append(record)
-    if not records:
-        raise InvalidData("path", source, "there is no record in it", "Give data that is not empty")
-    return records
+    located = located_records(path, columns=columns, text_unit=text_unit)
+    return _checked(islice(located, limit), required, os.fspath(path))
+
+
+def read_prompts(path: PathLike, column: str = "prompt") -> list[Record]:
+    """Read records that have a prompt; what is nothing but text, as .txt gives it, is one.
+
+    Args:
+        path: as in `read_records`.
+        column: that holds the prompts, when it has another name.
+
+    Raises:
+        InvalidData: as `read_records`.
+    """
+    columns = {column: "prompt"} if column != "prompt" else None
+    located = (
+        (where, {"prompt": record["text"]} if record.keys() == {"text"} else record)
+        for where, record in located_records(path, columns=columns)
+    )
+    return _checked(located, ("prompt",), os.fspath(path))
 
 
 def located_records(
@@ -243,6 +255,18 @@ def _rename(record: Record, columns: Mapping[str, str], source: str, where: str)
             value = value[part]
         renamed[wanted] = value
     return renamed
+
+
+def _checked(
+    located: Iterable[tuple[str, Record]], required: Sequence[str], source: str
+) -> list[Record]:
+    records = []
+    for where, record in located:
+        _require(record, required, source, where)
+        records.append(record)
+    if not records:
+        raise InvalidData("path", source, "there is no record in it", "Give data that is not empty")
+    return records
 
 
 def _require(record: Record, required: Sequence[str], source: str, where: str) -> None:

@@ -21,6 +21,8 @@ TEXT_COLUMNS = frozenset({"text", "prompt", "completion", "chosen", "rejected", 
 """Columns that stay text in .csv and .tsv files even if every value looks like a number."""
 
 SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""JSON's escape of half a character beyond U+FFFF; where only one half stands, it is none."""
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 
 
@@ -69,6 +71,10 @@ def read_file(
         raise InvalidData(
             "path", str(path), f"damaged gzip file ({error})", "Fetch the file again"
         ) from error
+    except OSError as error:
+        raise InvalidData(
+            "path", str(path), f"it cannot be read ({error.strerror})", "Check its permissions"
+        ) from error
 
 
 def _text(file: IO[str], unit: TextUnit) -> Iterator[tuple[str, Record]]:
@@ -105,20 +111,29 @@ def _json_object(line: str, path: Path, number: int) -> Record:
         raise _malformed(path, f"line {number}", error.msg) from error
     if not isinstance(record, dict):
         raise _malformed(path, f"line {number}", "not a JSON object")
-    return record
+    return cast(Record, _whole_characters(record)) if _HALF.search(line) else record
 
 
 def _json_list(file: IO[str], path: Path) -> Iterator[tuple[str, Record]]:
+    text = file.read()
     try:
-        records = json.load(file)
+        records = json.loads(text)
     except json.JSONDecodeError as error:
         raise _malformed(path, f"line {error.lineno}", error.msg) from error
     if not isinstance(records, list):
         raise _malformed(path, "the file", "not a list of objects")
+    if _HALF.search(text):
+        records = _whole_characters(records)
     for number, record in enumerate(records, 1):
         if not isinstance(record, dict):
             raise _malformed(path, f"record {number}", "not a JSON object")
         yield f"record {number}", record
+
+
+def _whole_characters(value: Any) -> Any:
+    """JSON data whose lone surrogates, which no tokenizer takes and no file holds, are U+FFFD."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 def _delimited(file: IO[str], path: Path, kind: str) -> Iterator[tuple[str, Record]]:
@@ -130,9 +145,14 @@ def _delimited(file: IO[str], path: Path, kind: str) -> Iterator[tuple[str, Reco
     located: list[tuple[str, list[str]]] = []
     try:
         header = next(reader, [])
+        doubled = sorted({name for name in header if name and header.count(name) > 1})
+        if doubled:
+            raise _malformed(path, "the header", f"two columns are called {doubled[0]!r}")
         for row in reader:
             if row and len(row) != len(header):
                 what = f"{len(row)} fields where the header has {len(header)}"
+                if kind == ".tsv":
+                    what += " (quotation marks mean nothing in .tsv; with line breaks write .csv)"
                 raise _malformed(path, f"line {reader.line_num}", what)
             if row:
                 located.append((f"line {reader.line_num}", row))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from typing import Any
+from typing import Any, overload
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -22,12 +22,26 @@ class InvalidArgument(RLHFGymError, ValueError):
         value: what was given.
         problem: what is wrong with it.
         remedy: what to do instead.
+
+    With one argument that is the whole message: so pickle makes an error anew in another process,
+    and `gymnasium.make` when it adds which environment could not be made.
     """
 
-    def __init__(self, field: str, value: Any, problem: str, remedy: str) -> None:
-        self.field = field
+    @overload
+    def __init__(self, message: str, /) -> None: ...
+    @overload
+    def __init__(self, field: str, value: Any, problem: str, remedy: str) -> None: ...
+    def __init__(
+        self, field: str, value: Any = None, problem: str | None = None, remedy: str | None = None
+    ) -> None:
+        self.field = field if problem else ""
         self.value = value
-        super().__init__(f"{field}={_short.repr(value)}: {problem}. {remedy}.")
+        shown = f"{field}={_short.repr(value)}: {problem}. {remedy}."
+        super().__init__(shown if problem else field)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the value, which may be anything: a model, a lambda that cannot be pickled.
+        return type(self), self.args, {"field": self.field}
 
 
 class InvalidAction(InvalidArgument):

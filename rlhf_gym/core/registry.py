@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -80,6 +82,10 @@ def load_object(path: str, field: str) -> Any:
         raise InvalidArgument(
             field, path, "not of the form module:attribute", "Write for example my_rewards:score"
         )
+    # `python -m` looks there by itself, the installed `rlhf-gym` only where it is installed.
+    here = os.getcwd()
+    if not {"", here} & set(sys.path):
+        sys.path.append(here)
     try:
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:

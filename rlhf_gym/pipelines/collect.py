@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -18,14 +18,18 @@ from torch import nn
 from rlhf_gym.core.ai_config import AIConfig
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.data import write_jsonl
-from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint, TokenizerMismatch
 from rlhf_gym.core.feedback import Query, TextSegment, preference_records
 from rlhf_gym.core.labelers import MODEL, TEACHERS, Labeler, make_teacher, text_rewards
 from rlhf_gym.core.labels import Skip
-from rlhf_gym.core.models import load_causal_lm
+from rlhf_gym.core.models import load_causal_lm, load_tokenizer, quiet_transformers
 from rlhf_gym.core.supervised.common import check_writable
+from rlhf_gym.core.tokenizers import check_tokenizer, ensure_pad_token
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
 from rlhf_gym.pipelines.generation import Generation, draw_prompts, generate, text_task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Judge = Literal["gold", "score"]
 Asked = Literal["ranking", "best", "thumb", "rating"]
@@ -103,13 +107,14 @@ def collect(config: CollectConfig) -> CollectResult:
     Raises:
         FolderNotWritable: before any work is done.
         InvalidCheckpoint: the policy cannot be loaded.
+        TokenizerMismatch: its token ids are not the environment's.
         InvalidArgument: no gold reward where one is asked for, or nothing to write with.
     """
     output = Path(config.output)
     check_writable(output.parent)
     env = make_environment(config.environment)
     task = text_task(env)
-    model = policy_model(config.policy, task.reference)
+    model = policy_model(config.policy, task.reference, task.tokenizer)
     prompts = np.repeat(draw_prompts(task, config.prompts, config.seed), config.completions)
     generations = generate(model, env, prompts, seed=config.seed)
     values = judged(generations, config.judge)
@@ -151,21 +156,53 @@ def _teacher(config: CollectConfig, truth: Truth, values: Sequence[float]) -> La
     )
 
 
-def policy_model(source: str | None, reference: nn.Module | None) -> nn.Module:
+def policy_model(
+    source: str | None,
+    reference: nn.Module | None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> nn.Module:
     """The language model that writes: a directory or hub name, or else the reference.
+
+    Args:
+        source: which; None for the reference.
+        reference: of the environment.
+        tokenizer: of the environment, whose token ids the model has to mean; None is not compared.
 
     Raises:
         InvalidCheckpoint: it cannot be loaded.
+        TokenizerMismatch: its token ids are not the environment's.
         InvalidArgument: neither is given.
     """
     if source is not None:
         where = "auto" if reference is None else next(reference.parameters()).device
-        return load_causal_lm(source, device=where)
+        model = load_causal_lm(source, device=where)
+        if tokenizer is not None:
+            _check_same_tokens(source, model, tokenizer)
+        return model
     if reference is None:
         raise InvalidArgument(
             "policy", None, "the environment has no reference to write with", "Add --policy DIR"
         )
     return reference
+
+
+def _check_same_tokens(
+    source: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    try:
+        own = load_tokenizer(source)
+    except InvalidCheckpoint:  # such as a folder of adapters, which have their base's tokenizer
+        check_tokenizer(model, tokenizer)
+        return
+    with quiet_transformers():
+        ensure_pad_token(own, model)  # as the environment's was given one
+    if own.get_vocab() != tokenizer.get_vocab():
+        raise TokenizerMismatch(
+            "policy",
+            source,
+            f"its {len(own)} tokens are not the {len(tokenizer)} that the environment speaks",
+            "Give a policy that was trained from the environment's model",
+        )
 
 
 def judged(generations: Sequence[Generation], judge: Judge | None) -> list[float]:

@@ -34,9 +34,11 @@ class EnvironmentConfig:
     end_token: str | None = None
     """The token of your own model that ends a response; its tokenizer's EOS if not given."""
     prompts: str | None = None
-    """Your own prompts: a file or folder with a column `prompt`."""
+    """Your own prompts: a file or folder with a column `prompt`; of a .txt file, every line."""
     prompt_column: str = "prompt"
     """The column that holds the prompt, when it has another name."""
+    chat_template: bool = False
+    """Render your own prompts (texts, or lists of messages) with the tokenizer's chat template."""
     reward: str | None = None
     """A reward model's directory, or `module:function`: (prompts, responses) -> numbers. Where the
     task is to act: a scheme such as preferences, gold, preferences + 0.5 * automated, or automated,
@@ -67,13 +69,17 @@ class EnvironmentConfig:
     def __post_init__(self) -> None:
         if self.num_envs < 1:
             raise InvalidArgument("num_envs", self.num_envs, "no episode", "Give 1 or more")
-        if self.kl_coef is not None and self.kl_coef < 0:
+        if self.kl_coef is not None and not self.kl_coef >= 0:  # nor NaN
             raise InvalidArgument(
                 "kl_coef",
                 self.kl_coef,
                 "a negative coefficient pays for leaving the reference",
                 "Give 0 or more",
             )
+        for name in ("max_prompt_tokens", "max_response_tokens"):
+            tokens = getattr(self, name)
+            if tokens is not None and tokens < 1:
+                raise InvalidArgument(name, tokens, "no token", "Give 1 or more")
         if self.model is not None and self.prompts is None:
             raise InvalidArgument(
                 "prompts", None, "a model of your own needs prompts", "Add --prompts FILE"
@@ -82,6 +88,15 @@ class EnvironmentConfig:
             raise InvalidArgument(
                 "model", None, "prompts of your own need a model", "Add --model DIRECTORY"
             )
+        if self.model is None:
+            for name in ("end_token", "chat_template", "max_prompt_tokens"):
+                if getattr(self, name):
+                    raise InvalidArgument(
+                        name,
+                        getattr(self, name),
+                        "a registered task has its own",
+                        "Leave it out, or add --model DIRECTORY",
+                    )
 
 
 def make_environment(
@@ -130,7 +145,7 @@ def _registered_task(config: EnvironmentConfig, settings: dict[str, Any]) -> Vec
 
 
 def _own_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:
-    from rlhf_gym.core.data import read_records
+    from rlhf_gym.core.data import read_prompts
     from rlhf_gym.core.supervised.language_model import load_for_training
     from rlhf_gym.envs.text import TextGenerationVectorEnv
     from rlhf_gym.rewards.kl import KLPenalty
@@ -156,15 +171,17 @@ def _own_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:
             placement=config.kl_placement or "token",
             mode=config.kl_mode or "sampled",
         )
-    renamed = {config.prompt_column: "prompt"} if config.prompt_column != "prompt" else None
     gold = None if config.gold is None else load_reward(config.gold, "gold", config.device)
     return TextGenerationVectorEnv(
-        read_records(config.prompts, columns=renamed, required=("prompt",)),
+        read_prompts(config.prompts, config.prompt_column),
         tokenizer,
+        chat_template=config.chat_template,
         reference=reference,
         num_envs=config.num_envs,
         max_prompt_tokens=config.max_prompt_tokens,
-        max_response_tokens=config.max_response_tokens or 32,
+        max_response_tokens=32
+        if config.max_response_tokens is None
+        else config.max_response_tokens,
         temperature=config.temperature,
         **{"reward": reward, "gold": gold, **settings},
     )

@@ -116,12 +116,14 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     Raises:
         FolderNotWritable: before any work is done.
         InvalidCheckpoint: the policy cannot be loaded.
+        TokenizerMismatch: its token ids are not the environment's.
         InvalidArgument: no gold reward where one is asked for, or no policy at all.
     """
     folder = Path(config.output)
     check_writable(folder)
     env = make_environment(config.environment)
-    model = policy_model(config.policy, text_task(env).reference)
+    task = text_task(env)
+    model = policy_model(config.policy, task.reference, task.tokenizer)
     evaluation = evaluate_policy(
         model,
         env,

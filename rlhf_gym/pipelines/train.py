@@ -7,6 +7,7 @@ Stable-Baselines3 saves no environment.
 from __future__ import annotations
 
 import ast
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,9 +23,10 @@ from rlhf_gym.agents.registry import AGENTS
 from rlhf_gym.agents.rloo import RLOOConfig
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.errors import InvalidArgument
-from rlhf_gym.core.supervised.common import check_writable, write_json
+from rlhf_gym.core.supervised.common import CHECKPOINTS, check_writable, write_json
 from rlhf_gym.pipelines.control import ControlResult, TeachingConfig, is_control, train_control
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
+from rlhf_gym.pipelines.run_folder import CONFIG_FILE, refuse_other_run
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -65,7 +67,8 @@ class TrainConfig:
     checkpoint_every: int = 10
     """Updates between checkpoints; 0 writes none. Stock agents write none."""
     resume: bool = True
-    """Go on from the newest checkpoint in the output folder, if there is one."""
+    """Go on from the newest checkpoint in the output folder, if there is one, with the settings it
+    was made with; --no-resume deletes it."""
     progress: bool = True
     """Show a progress bar."""
     verbose: int = 0
@@ -134,7 +137,9 @@ def train(config: TrainConfig, attached: Attached | None = None) -> TrainResult:
     Raises:
         InvalidArgument: no such agent or environment.
         FolderNotWritable: before any work is done.
+        InvalidCheckpoint: the folder holds an unfinished run of other settings.
     """
+    from rlhf_gym.agents.checkpoint import newest_checkpoint
     from rlhf_gym.agents.lm_algorithm import LMAlgorithm
 
     folder = Path(config.output)
@@ -142,13 +147,18 @@ def train(config: TrainConfig, attached: Attached | None = None) -> TrainResult:
     agent = AGENTS.load(config.agent)
     is_ours = isinstance(agent, type) and issubclass(agent, LMAlgorithm)
     attached = attached or Attached()
+    if is_ours and config.resume and newest_checkpoint(folder / CHECKPOINTS) is not None:
+        refuse_other_run(folder, config)
     # Ours collect whole batches, which are scored in one pass if they end together.
     env = attached.env or make_environment(config.environment, ends="together" if is_ours else None)
     if env.unwrapped.reward is None:  # type: ignore[attr-defined]
         raise InvalidArgument(
             "reward", None, "there is nothing to learn from", "Add --reward DIRECTORY or function"
         )
-    write_json(folder / "config.json", asdict(config))
+    if is_ours and not config.resume:
+        # They may be of more steps than the new ones, and would be gone on from in their place.
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    write_json(folder / CONFIG_FILE, asdict(config))
     result = (_train_ours if is_ours else _train_stock)(agent, config, env, attached)
     write_json(folder / "summary.json", asdict(result))
     return result
@@ -164,7 +174,7 @@ def _train_ours(
     from rlhf_gym.agents.checkpoint import CheckpointCallback, newest_checkpoint
 
     folder = Path(config.output)
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINTS
     newest = newest_checkpoint(checkpoints) if config.resume else None
     if newest is None:
         agent = kind(

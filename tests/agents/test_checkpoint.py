@@ -144,6 +144,16 @@ def test_the_last_ones_are_kept(checkpoint: Path) -> None:
     assert all(name.startswith("step-") for name in kept)
 
 
+def test_a_run_keeps_its_own_where_a_longer_one_was_before(make_env: Maker, tmp_path: Path) -> None:
+    for tokens in (200, 60):
+        agent = PPO("LMPolicy", make_env(), seed=0, device="cpu", learning_rate=1e-3)
+        agent.learn(tokens, callback=CheckpointCallback(tmp_path, every=1))
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None
+    assert newest.name == f"step-{agent.num_timesteps:012d}"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_the_policy_folder_is_for_everyone(checkpoint: Path) -> None:
     model = load_causal_lm(checkpoint / "policy")
     assert model.config.vocab_size == len(load_tokenizer(checkpoint / "policy"))

@@ -498,6 +498,8 @@ def test_a_custom_agent_trains(make_env: Maker) -> None:
     [
         ({"learning_rat": 1e-3}, "learning_rat=.*no such field.*Did you mean learning_rate"),
         ({"learning_rate": 0.0}, "learning_rate=0.0"),
+        ({"learning_rate": "1e-3"}, "learning_rate='1e-3'"),
+        ({"learning_rate": lambda left: 1e-3 * left}, "learning_rate=.*schedule='linear'"),
         ({"epochs": 0}, "epochs=0"),
         ({"minibatches": 2.5}, "minibatches=2.5"),
         ({"minibatches": 9}, "minibatches=9.*only 8 episodes"),
@@ -507,6 +509,7 @@ def test_a_custom_agent_trains(make_env: Maker) -> None:
         ({"gamma": 1.5}, "gamma=1.5"),
         ({"clip_range": 0.0}, "clip_range=0.0"),
         ({"value_coef": -1.0}, "value_coef=-1.0"),
+        ({"value_coef": None}, "value_coef=None"),
         ({"missing_stop_penalty": -1.0}, "missing_stop_penalty=-1.0"),
         ({"config": 3}, "config='int'"),
         ({"policy_kwargs": {"modell": "x"}}, "policy_kwargs='modell'"),

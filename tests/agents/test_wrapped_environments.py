@@ -5,13 +5,13 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers import vector as wrappers
 from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecMonitor, VecNormalize
 
 from rlhf_gym.agents import RLOO
 from rlhf_gym.agents.sb3.stock import A2C
-from rlhf_gym.core.errors import RewardWasWrapped
+from rlhf_gym.core.errors import InvalidArgument, RewardWasWrapped
 from rlhf_gym.envs.sb3 import make_sb3_env
 
 EXACT = "rlhf_gym/Exact-v0"
@@ -63,3 +63,17 @@ def test_ours_learn_behind_wrappers_or_say_why_not(name: str) -> None:
     else:
         learn_with_ours(wrapped())
     learn_with_ours(wrapped(reward_timing="step"))
+
+
+def test_environments_side_by_side_must_restart_in_the_step_that_ends_them() -> None:
+    def make(mode: AutoresetMode) -> VectorEnv[Any, Any, Any]:
+        return gym.make_vec(
+            EXACT,
+            num_envs=4,
+            vectorization_mode="sync",
+            vector_kwargs={"autoreset_mode": mode},
+        )
+
+    with pytest.raises(InvalidArgument, match=r"NEXT_STEP.*SAME_STEP"):
+        learn_with_ours(make(AutoresetMode.NEXT_STEP))
+    learn_with_ours(make(AutoresetMode.SAME_STEP))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlhf_gym.core.data import hold_out, read_records, text_column, write_jsonl
+from rlhf_gym.core.data import hold_out, read_prompts, read_records, text_column, write_jsonl
 from rlhf_gym.core.errors import InvalidArgument, InvalidData
 
 RECORDS = [
@@ -102,8 +102,10 @@ def test_renaming_reaches_into_objects(tmp_path):
         ("a.json", "[1]", "record 1 is malformed"),
         ("a.csv", "a,b\n1,2\n3\n", "line 3 is malformed: 1 fields where the header has 2"),
         ("a.csv", 'a,b\n1,"2\n', "malformed"),
+        ("a.csv", "text,text\na,b\n", "two columns are called 'text'"),
         ("a.csv", "a,b\n", "no record"),
         ("a.tsv", "a\tb\n1\t2\t3\n", "line 2 is malformed"),
+        ("a.tsv", 'a\tb\n"1\n2"\t3\n', r"quotation marks mean nothing in \.tsv"),
         ("a.parquet", b"PAR1 nonsense", "malformed"),
         ("a.txt", b"caf\xe9\n", "not UTF-8"),
         ("a.txt", " \n\n", "no record"),
@@ -242,3 +244,30 @@ def test_real_files(path, columns, required, count):
     )
     assert len(records) == count
     text_column(records, required[0], path)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_half_a_character_is_replaced(tmp_path: Path, name: str) -> None:
+    record = r'{"text": ["\ud83d\ude00 \ud83d x", "\\ud800"], "id": 7}'
+    path = write(tmp_path / name, record if name == "a.jsonl" else f"[{record}]")
+    assert read_records(path) == [{"text": ["\U0001f600 \ufffd x", r"\ud800"], "id": 7}]
+
+
+def test_prompts_are_lines_or_a_column(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt", "one\n\ntwo\n")
+    write(tmp_path / "b.jsonl", '{"prompt": "three", "text": "x"}\n')
+    assert [r["prompt"] for r in read_prompts(tmp_path)] == ["one", "two", "three"]
+    renamed = read_prompts(tmp_path / "b.jsonl", "text")
+    assert renamed == [{"prompt": "x"}]
+    with pytest.raises(InvalidData, match=r"question.*columns there are text"):
+        read_prompts(tmp_path / "a.txt", "question")
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = write(tmp_path / "a.txt", "x")
+    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    with pytest.raises(InvalidData, match=r"a\.txt.*cannot be read \(Permission denied\)"):
+        read_records(path)

@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
+    CohereConfig,
     Gemma2Config,
     GPT2Config,
     GPT2ForSequenceClassification,
@@ -545,3 +546,24 @@ def test_recurrent_models_without_keys_and_values() -> None:
     batch.keep([1])
     batch.step()
     batch.verify()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(Gemma2Config(**LLAMA, head_dim=8), id="gemma2-cap"),
+        pytest.param(CohereConfig(**LLAMA, logit_scale=0.25), id="cohere-scale"),
+    ],
+)
+@torch.no_grad()
+def test_logits_are_changed_as_the_model_does_where_the_first_row_is_zero(config: Any) -> None:
+    model = build(config).eval()
+    embeddings = model.get_input_embeddings().get_parameter("weight")
+    embeddings.mul_(40)  # far beyond where a cap of 30 hardly changes a logit
+    embeddings[0] = 0  # as transformers leaves the row of PAD
+    ids = torch.tensor([[5, 9, 30, 12]])
+    decoder = make_decoder(model)
+    hidden = decoder.prefill(ids, torch.ones_like(ids), 4)
+    torch.testing.assert_close(
+        decoder.logits(hidden), model(ids).logits[:, -1], atol=1e-4, rtol=1e-4
+    )

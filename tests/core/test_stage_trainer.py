@@ -1,6 +1,7 @@
 """What every stage has from the trainer: order, resumption, accumulation, no NaN, refusals."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from rlhf_gym.core.errors import (
 )
 from rlhf_gym.core.models import add_lora
 from rlhf_gym.core.supervised.common import StageConfig, last_checkpoint, open_folder, to_json
+from rlhf_gym.core.supervised.language_model import perplexity
 from rlhf_gym.core.supervised.packing import collate_rows, pack
 from rlhf_gym.core.supervised.trainer import BucketSampler, train
 
@@ -196,6 +198,18 @@ def test_a_run_says_nothing_but_its_progress_bar(tmp_path, capfd):
     assert "loss" in out
     assert "{" not in out
     assert err == ""
+
+
+def test_perplexity_is_computed_without_a_word(tmp_path, capfd):
+    model().save_pretrained(tmp_path)
+    loaded = GPT2LMHeadModel.from_pretrained(tmp_path)
+    logging.Logger.warning_once.cache_clear()  # type: ignore[attr-defined]
+    assert perplexity(loaded, pack(documents(), 8), collate, batch_size=4)["tokens"] > 24
+    assert capfd.readouterr().err == ""
+
+
+def test_bfloat16_needs_no_accelerator(tmp_path):
+    run(model(), config(tmp_path, bf16=True, device="auto", max_steps=1))
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path):

@@ -9,7 +9,13 @@ import pytest
 import tyro
 
 from rlhf_gym.core.data import read_records
-from rlhf_gym.core.errors import FolderNotWritable, InvalidArgument, InvalidCheckpoint
+from rlhf_gym.core.errors import (
+    FolderNotWritable,
+    InvalidArgument,
+    InvalidCheckpoint,
+    TokenizerMismatch,
+)
+from rlhf_gym.core.models import save_model
 from rlhf_gym.core.supervised.preference_data import read_judgements
 from rlhf_gym.pipelines.collect import CollectConfig, CollectResult, collect
 from rlhf_gym.pipelines.environment import EnvironmentConfig
@@ -152,3 +158,14 @@ def test_a_model_may_label(tmp_path: Path) -> None:
         )
     )
     assert (result.records, result.skipped) == (0, result.queries)
+
+
+def test_a_policy_of_other_tokens_is_refused(tmp_path: Path) -> None:
+    from rlhf_gym.envs.exact.babbler import babbler, letter_tokenizer
+    from rlhf_gym.envs.sentiment.task import REFERENCE
+
+    with pytest.raises(TokenizerMismatch, match=r"policy=.*495 tokens are not the 7"):
+        collected(tmp_path, policy=str(REFERENCE))
+    own = save_model(babbler(), letter_tokenizer(), tmp_path / "own")
+    result, _ = collected(tmp_path, policy=str(own))
+    assert result.completions == 48

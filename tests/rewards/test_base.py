@@ -226,3 +226,12 @@ def test_what_is_no_reward():
         as_reward(3)
     with pytest.raises(InvalidArgument, match="name='a'"):
         PerToken("a") + PerToken("a")
+
+
+def test_a_function_must_take_prompts_and_responses():
+    with pytest.raises(InvalidReward, match=r"shouting='\(responses\)'.*def reward\(prompts"):
+        FunctionReward(lambda responses: [1.0], name="shouting")
+    with pytest.raises(InvalidReward, match="Words"):
+        as_reward(Words)  # a class where its object was meant
+    assert as_reward(lambda *texts: [1.0]).name == "score"
+    assert as_reward(max).name == "max"  # says nothing about its arguments

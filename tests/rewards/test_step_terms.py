@@ -136,7 +136,9 @@ def test_terms_for_acting_are_refused_where_the_task_is_to_write():
     from rlhf_gym.rewards.base import WeightedReward
     from rlhf_gym.rewards.scheme_terms import TaskReward, scheme_reward
 
-    task = TaskReward(WeightedReward([(1.0, FunctionReward(len, "score"))]), None, None)
+    task = TaskReward(
+        WeightedReward([(1.0, FunctionReward(lambda prompts, responses: [], "score"))]), None, None
+    )
     for expression in ("gold", "score - time(0.1)", "timed"):
         with pytest.raises(InvalidArgument, match="for tasks of acting only"):
             scheme_reward(expression, task)

@@ -11,6 +11,9 @@ from transformers import PreTrainedModel
 
 from rlhf_gym.core.errors import InvalidArgument
 
+PROBED = 8
+"""Tokens on which the logits of a model are compared with those that its parts give."""
+
 
 class ModelParts(NamedTuple):
     """What decoders need of a model.
@@ -71,7 +74,7 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
 
 
 def logit_transform(parts: ModelParts) -> Callable[[Tensor], Tensor]:
-    """What the model does to the head's output, checked against the model on two tokens.
+    """What the model does to the head's output, checked against the model on some tokens.
 
     Raises:
         InvalidArgument: the model's logits are some other function of the head's output.
@@ -79,7 +82,7 @@ def logit_transform(parts: ModelParts) -> Callable[[Tensor], Tensor]:
     if not parts.is_language_model:
         return _unchanged
     config = parts.model.config.to_dict()
-    candidates = [_unchanged]
+    candidates: list[Callable[[Tensor], Tensor]] = []
     if cap := config.get("final_logit_softcapping"):
         candidates.append(lambda logits: cap * torch.tanh(logits / cap))
     if scale := config.get("logit_scale"):
@@ -87,7 +90,12 @@ def logit_transform(parts: ModelParts) -> Callable[[Tensor], Tensor]:
     if divisor := config.get("logits_scaling"):
         candidates.append(lambda logits: logits / divisor)
 
-    probe = torch.zeros(1, 2, dtype=torch.long, device=next(parts.trunk.parameters()).device)
+    candidates.append(_unchanged)
+    # All over the vocabulary: a row that is 0, as PAD's often is, makes all logits 0, and all
+    # candidates right. If all are near by even so, the first is what the configuration says.
+    vocabulary = len(cast(Any, parts.trunk).get_input_embeddings().weight)
+    probe = torch.linspace(0, vocabulary - 1, PROBED).long().unsqueeze(-1)
+    probe = probe.to(next(parts.trunk.parameters()).device)
     expected = parts.model(input_ids=probe, use_cache=False).logits
     raw = parts.head(parts.trunk(input_ids=probe, use_cache=False).last_hidden_state)
     # The nearest, not the first that is near: a cap far above the logits hardly changes them.

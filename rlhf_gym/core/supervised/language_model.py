@@ -68,7 +68,7 @@ def perplexity(
             name: value.to(model.device) if isinstance(value, torch.Tensor) else value
             for name, value in batch.items()
         }
-        with torch.no_grad():
+        with torch.no_grad(), quiet_transformers():  # GPT-2's loss is none that it knows by name
             nats += model(**inputs).loss.item() * count
         tokens += count
     loss = nats / max(tokens, 1)

@@ -274,7 +274,8 @@ def _arguments(config: StageConfig) -> TrainingArguments:
         save_steps=config.checkpoint_every or 500,
         save_total_limit=2,  # a run killed while it writes one still has the other
         seed=config.seed,
-        use_cpu=config.device == "cpu",
+        # Trainer finds that out itself, but not before it has refused bf16.
+        use_cpu=config.device == "cpu" or not torch.accelerator.is_available(),
         bf16=config.bf16,
         dataloader_pin_memory=config.device == "auto" and torch.cuda.is_available(),
         remove_unused_columns=False,
