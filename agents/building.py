@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -18,6 +19,7 @@ from rlhf_gym.agents.lm_policy import LMPolicy
 from rlhf_gym.agents.stepping import TextStepper
 from rlhf_gym.core.devices import same_device
 from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.tokenizers import check_same_tokens
 
 MAX_ROWS = 64
 """Rows of an environment that is given by its id alone."""
@@ -58,6 +60,7 @@ def build_policy(
 
     Raises:
         InvalidArgument: an unknown keyword, a module among them, or no model anywhere.
+        TokenizerMismatch: a model whose token ids are not the environment's.
     """
     known = (*POLICY_KWARGS, *policy_class.extra_kwargs)
     for name, value in policy_kwargs.items():
@@ -73,6 +76,8 @@ def build_policy(
                 "Save it with save_pretrained and give the folder, or make it the reference",
             )
     kwargs = {**policy_kwargs}
+    if isinstance(kwargs.get("model"), str | Path):
+        check_same_tokens("policy_kwargs['model']", str(kwargs["model"]), stepper.tokenizer)
     if kwargs.get("model") is None:
         kwargs["model"] = _from_reference(stepper, device, shares=bool(kwargs.get("lora_rank")))
     return policy_class(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from rlhf_gym.core.errors import InvalidArgument, TokenizerMismatch
+from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint, TokenizerMismatch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -120,6 +120,44 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
             tokenizer.pad_token,
             "PAD is also the end token, so a model could never learn to stop",
             "Call rlhf_gym.core.tokenizers.ensure_pad_token(tokenizer, model)",
+        )
+
+
+def check_same_tokens(
+    field: str,
+    source: str,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel | None = None,
+) -> None:
+    """Refuse a model whose token ids mean something else than an environment's.
+
+    One without a tokenizer of its own, such as a folder of adapters, cannot be compared.
+
+    Args:
+        field: what the model was given as.
+        source: directory or hub name of the model.
+        tokenizer: of the environment.
+        model: what was loaded from there, if it was; given a row for PAD where it has none.
+
+    Raises:
+        TokenizerMismatch: the vocabularies differ.
+    """
+    from rlhf_gym.core.models import load_tokenizer, quiet_transformers
+
+    try:
+        own = load_tokenizer(source)
+    except InvalidCheckpoint:
+        if model is not None:
+            check_tokenizer(model, tokenizer)
+        return
+    with quiet_transformers():
+        ensure_pad_token(own, model)  # as the environment's was given one
+    if own.get_vocab() != tokenizer.get_vocab():
+        raise TokenizerMismatch(
+            field,
+            source,
+            f"its {len(own)} tokens are not the {len(tokenizer)} that the environment speaks",
+            "Give one that was trained from the environment's model",
         )
 
 

@@ -18,18 +18,18 @@ from torch import nn
 from rlhf_gym.core.ai_config import AIConfig
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.data import write_jsonl
-from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint, TokenizerMismatch
+from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.feedback import Query, TextSegment, preference_records
 from rlhf_gym.core.labelers import MODEL, TEACHERS, Labeler, make_teacher, text_rewards
 from rlhf_gym.core.labels import Skip
-from rlhf_gym.core.models import load_causal_lm, load_tokenizer, quiet_transformers
+from rlhf_gym.core.models import load_causal_lm
 from rlhf_gym.core.supervised.common import check_writable
-from rlhf_gym.core.tokenizers import check_tokenizer, ensure_pad_token
+from rlhf_gym.core.tokenizers import check_same_tokens
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
 from rlhf_gym.pipelines.generation import Generation, draw_prompts, generate, text_task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 Judge = Literal["gold", "score"]
 Asked = Literal["ranking", "best", "thumb", "rating"]
@@ -177,32 +177,13 @@ def policy_model(
         where = "auto" if reference is None else next(reference.parameters()).device
         model = load_causal_lm(source, device=where)
         if tokenizer is not None:
-            _check_same_tokens(source, model, tokenizer)
+            check_same_tokens("policy", source, tokenizer, model)
         return model
     if reference is None:
         raise InvalidArgument(
             "policy", None, "the environment has no reference to write with", "Add --policy DIR"
         )
     return reference
-
-
-def _check_same_tokens(
-    source: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    try:
-        own = load_tokenizer(source)
-    except InvalidCheckpoint:  # such as a folder of adapters, which have their base's tokenizer
-        check_tokenizer(model, tokenizer)
-        return
-    with quiet_transformers():
-        ensure_pad_token(own, model)  # as the environment's was given one
-    if own.get_vocab() != tokenizer.get_vocab():
-        raise TokenizerMismatch(
-            "policy",
-            source,
-            f"its {len(own)} tokens are not the {len(tokenizer)} that the environment speaks",
-            "Give a policy that was trained from the environment's model",
-        )
 
 
 def judged(generations: Sequence[Generation], judge: Judge | None) -> list[float]:

@@ -18,7 +18,8 @@ from rlhf_gym.agents.metrics import UpdateMetrics
 from rlhf_gym.agents.minibatches import Minibatch, minibatches
 from rlhf_gym.agents.ppo import PPO, PPOConfig
 from rlhf_gym.agents.rollout import RolloutBatch
-from rlhf_gym.core.errors import InvalidArgument, NonFiniteTraining
+from rlhf_gym.core.errors import InvalidArgument, NonFiniteTraining, TokenizerMismatch
+from rlhf_gym.envs.sentiment.task import REFERENCE
 from rlhf_gym.rewards import KLPenalty
 
 Maker = Callable[..., Any]
@@ -558,3 +559,9 @@ def test_metrics_of_parts_add_up_and_minibatches_average() -> None:
     metrics.end_minibatch()
     assert metrics.summary() == {"loss": 0.5, "ratio_max": 0.5}
     assert np.isnan(metrics.current("loss"))
+
+
+def test_a_model_of_other_tokens_is_refused(make_env: Maker) -> None:
+    """It has rows enough for the environment's ids, and would mean other words by them."""
+    with pytest.raises(TokenizerMismatch, match=r"policy_kwargs\['model'\].*495 tokens are not"):
+        PPO("LMPolicy", make_env(), policy_kwargs={"model": str(REFERENCE)})
