@@ -2,7 +2,11 @@
 
 While a reward is still being learned, an agent has to go on trying everything: about what nobody
 does nobody is asked. In the end it has to do what it has found best. One number does not serve
-both. Nothing else is changed in the algorithms.
+both. And what it gave up under an early reward it has to try again under a later one: the bonus
+may rise and fall several times. Nothing else is changed in the algorithms.
+
+Source of the restarts, there of a learning rate: Loshchilov and Hutter (2017), "SGDR: Stochastic
+Gradient Descent with Warm Restarts".
 """
 
 from __future__ import annotations
@@ -29,17 +33,21 @@ class FallingEntropy:
         first: entropy bonus at the start.
         last: at the end.
         begin: share of the training after which it begins to fall.
+        times: how often it falls, each time anew from the first bonus, in equal parts of the
+            training; `begin` is then a share of a part.
     """
 
     first: float
     last: float
     begin: float = 0.5
+    times: int = 1
 
     def __post_init__(self) -> None:
         for field, fits, expected in (
             ("first", self.first > 0, "a number above 0"),
             ("last", 0 < self.last <= self.first, "above 0 and no more than the first"),
             ("begin", 0 <= self.begin < 1, "a share below 1"),
+            ("times", self.times >= 1, "1 or more"),
         ):
             if not fits:
                 raise InvalidArgument(
@@ -48,7 +56,10 @@ class FallingEntropy:
 
     def __call__(self, left: float) -> float:
         """The bonus when this share of the training is left."""
-        fallen = min(max((1.0 - left - self.begin) / (1.0 - self.begin), 0.0), 1.0)
+        parts = self.times * (1.0 - left)
+        # The end of the last part is not the start of another.
+        over = parts - min(max(int(parts), 0), self.times - 1)
+        fallen = min(max((over - self.begin) / (1.0 - self.begin), 0.0), 1.0)
         return float(self.first * (self.last / self.first) ** fallen)
 
 

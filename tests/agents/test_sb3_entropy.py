@@ -1,6 +1,7 @@
-"""An entropy bonus that falls while PPO learns."""
+"""An entropy bonus that falls, once or several times, while PPO learns."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sb3_contrib import MaskablePPO
@@ -20,8 +21,24 @@ def test_by_hand() -> None:
     assert bonus(0.0) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("settings", [(0.0, 0.0), (0.1, 0.2), (0.1, 0.0), (0.2, 0.1, 1.0)])
-def test_no_schedule(settings: tuple[float, ...]) -> None:
+def test_twice_by_hand() -> None:
+    bonus = FallingEntropy(0.4, 0.1, begin=0.0, times=2)
+    # A quarter of the training is half of the first part: 0.4 * sqrt(0.1 / 0.4) = 0.2.
+    assert bonus(1.0) == pytest.approx(0.4)
+    assert bonus(0.75) == pytest.approx(0.2)
+    assert bonus(0.500001) == pytest.approx(0.1, rel=1e-4)
+    assert bonus(0.5) == pytest.approx(0.4)  # and anew
+    assert bonus(0.25) == pytest.approx(0.2)
+    assert bonus(0.0) == pytest.approx(0.1)
+    # The first half of each part at the first bonus: three eighths of all are three quarters of
+    # the first part, where it has fallen halfway.
+    assert FallingEntropy(0.4, 0.1, begin=0.5, times=2)(1 - 3 / 8) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    "settings", [(0.0, 0.0), (0.1, 0.2), (0.1, 0.0), (0.2, 0.1, 1.0), (0.2, 0.1, 0.5, 0)]
+)
+def test_no_schedule(settings: tuple[Any, ...]) -> None:
     with pytest.raises(InvalidArgument):
         FallingEntropy(*settings)
 
