@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 
@@ -57,6 +58,26 @@ def test_ppo_follows_it_and_takes_a_plain_number(tmp_path: Path) -> None:
     plain = make(env, ent_coef=0.3, **small)
     plain.learn(16)
     assert plain.ent_coef == 0.3
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_new_part_begins_with_a_new_policy(times: int) -> None:
+    env = make_sb3_env("rlhf_gym/Tutor-v0", 2)
+    make = CONTROL_AGENTS.load("sb3.ppo").make
+    bonus = FallingEntropy(0.4, 0.1, begin=0.0, times=times)
+    agent = make(
+        env, ent_coef=bonus, n_steps=8, batch_size=16, n_epochs=1, seed=0, learning_rate=0.0
+    )
+    before = [values.clone() for values in agent.policy.parameters()]
+    agent.learn(64)
+    # Nothing is learned at a rate of 0: only another beginning changes the weights. Biases begin
+    # at 0 each time.
+    changed = [
+        not torch.equal(old, new)
+        for old, new in zip(before, agent.policy.parameters(), strict=True)
+        if new.dim() > 1
+    ]
+    assert all(changed) if times == 2 else not any(changed)
 
 
 def test_masks_stay() -> None:
