@@ -81,15 +81,6 @@ CURIOUS = {
 nobody is asked. Episodes are short and all of one length: what comes late counts as much."""
 BY_THEN = LabelSchedule(initial=0.1, rate="uniform", until=0.9)
 """Labels until near the end: what the agent does once its bonus falls is new to the reward."""
-COOKING = {
-    **CURIOUS,
-    "ent_coef": FallingEntropy(0.8, 0.02, begin=0.0, times=2),
-    "batch_size": 1024, "learning_rate": 2e-3,
-}  # fmt: skip
-"""The same, bolder, and then a second cook. What an early reward was wrong about the first does not
-do any more, and out of such habits it does not get when the reward knows better."""
-BY_HALF = LabelSchedule(initial=0.1, rate="uniform", until=0.48)
-"""Labels about the first agent: the second begins when the last is answered."""
 BIG_STEPS = {"learning_rate": 1e-2, "batch_size": 256}
 """The same fit in a third of the time."""
 
@@ -114,12 +105,12 @@ TASKS: Mapping[str, TaskSettings] = {
     "rlhf_gym/Pizza-v0": TaskSettings(
         "both",
         28,
-        {"sb3.ppo": COOKING},
-        BY_HALF,
-        15,
+        {"sb3.ppo": CURIOUS},
+        BY_THEN,
+        30,
         3e-3,
         fit=BIG_STEPS,
-        learner={"members": 8, "bins": 5, "memory": 10_000, "hidden": (16,)},
+        learner={"members": 8, "bins": 5, "memory": 10_000},
     ),
     # Whether an item was clicked is seen after it was shown; what it leaves behind does not last.
     "rlhf_gym/Recommender-v0": TaskSettings(

@@ -21,7 +21,7 @@ from rlhf_gym.agents.preference_learning import PreferenceConfig, PreferenceLear
 from rlhf_gym.agents.sb3.control import CONTROL_AGENTS
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.pipelines.control import EVALUATION_SEED, judge, make_control_environment
-from rlhf_gym.pipelines.control_settings import CURIOUS, TASKS
+from rlhf_gym.pipelines.control_settings import TASKS
 from rlhf_gym.pipelines.studies.kept import kept
 from rlhf_gym.pipelines.studies.loop_ways import ROUNDS, Way
 from rlhf_gym.pipelines.studies.preference_learning_cells import Task
@@ -49,7 +49,7 @@ def cell(way: Way, folder: Path, seed: int) -> dict[str, Any]:
         `kl`, empty, for there is no reference to stay near; `seconds` of the processor.
     """
     config = teaching(way)
-    agent_settings = dict(CURIOUS)  # it does not begin anew: one agent learns throughout
+    agent_settings = dict(TASKS[TASK.env].agents.get(TASK.agent, {}))
     settings = {"task": asdict(TASK), "taught": asdict(config), "agent": agent_settings}
     return kept(
         folder / f"seed-{seed}" / f"{way.slug}.json",
@@ -68,7 +68,7 @@ def teaching(way: Way) -> PreferenceConfig:
         rate="uniform",
         until=1 - 1 / ROUNDS,  # the last ones are acted on for as long as the others
     )
-    learner = replace(config.learner, selection=way.selection, hidden=(32,))
+    learner = replace(config.learner, selection=way.selection)
     return replace(config, schedule=schedule, learner=learner, rounds=max(1, way.rounds - 1))
 
 
