@@ -55,6 +55,25 @@ def test_a_row_for_each_pay_and_what_is_there_is_not_run_again(
     assert len(tiny) == 3 * len(PAYS)
 
 
+def test_fresh_seeds_and_the_agent_of_the_first_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tiny: list[str], tmp_path: Path
+) -> None:
+    made_up, kept = study.cell, []
+
+    def noted(task: object, pay: Pay, seed: int, kept_agent: Path | None) -> dict[str, object]:
+        if kept_agent is not None:
+            kept.append((pay.name, seed, kept_agent.name))
+        return made_up(task, pay, seed, kept_agent)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(study, "cell", noted)
+    fresh = StudyConfig("preferences", seeds=2, first_seed=10, tasks=("pizza",), output=tmp_path)
+    study.run(fresh)
+    assert set(tiny) == {f"{pay.name}-{seed}" for pay in PAYS for seed in (10, 11)}
+    assert kept == [("700 comparisons", 10, "pizza.zip")]
+    # Gold of seeds 10 and 11 is (18 + 19) / 2 = 18.5; nothing of other seeds is in the table.
+    assert "18.500 [18.000, 19.000]" in (tmp_path / "preferences" / "report.md").read_text()
+
+
 def test_teachers_share_the_oracles_cells(tiny: list[str], tmp_path: Path) -> None:
     study.run(StudyConfig("preferences", seeds=1, tasks=(study.TEACHERS_TASK,), output=tmp_path))
     study.run(StudyConfig("preferences", seeds=1, teachers=True, output=tmp_path))

@@ -82,8 +82,8 @@ class StudyConfig:
     seeds: int = 5
     """Independent repetitions of what is learned."""
     first_seed: int = 0
-    """For the studies of noise and loop: the lowest of their seeds. Fresh ones show whether
-    settings were fitted to chance."""
+    """For the studies of preferences, noise and loop: the lowest of their seeds. Fresh ones show
+    whether settings were fitted to chance."""
     data: Path | None = None
     """Folder of the real data sets; by default the environment variable RLHF_GYM_DATA."""
     agents: tuple[str, ...] = ()

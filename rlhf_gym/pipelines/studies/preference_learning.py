@@ -1,6 +1,7 @@
 """The toy tasks taught by comparisons: what is measured, what is meant, and what can be learned.
 
-rlhf-gym study preferences --seeds 5 --tasks pizza navigation
+rlhf-gym study preferences --seeds 5 --tasks navigation tutor
+rlhf-gym study preferences --seeds 5 --first-seed 10 --tasks pizza
 rlhf-gym study preferences --teachers
 rlhf-gym study preferences --strips
 """
@@ -45,7 +46,7 @@ COLUMNS = (
     "seconds",
 )
 SHOWN = Pay("700 comparisons", labels=700)
-"""Whose agent of seed 0 the strips show."""
+"""Whose agent of the first seed the strips show."""
 TEACHERS_TASK = "tutor"
 """Where teachers who err are compared: its cells take a third of the time of Pizza's."""
 HEADLINE = (AUTOMATED, SHOWN, GOLD)
@@ -65,10 +66,11 @@ def run(config: StudyConfig) -> None:
     if config.teachers:
         names = [TEACHERS_TASK]
     try:
-        for name, pay, seed in _order(names, pays, config.seeds):
-            _kept_cell(folder, name, pay, seed)
+        for name, pay, seed in _order(names, pays, config.seed_numbers):
+            is_shown = seed == config.first_seed
+            _kept_cell(folder, name, pay, seed, is_shown=is_shown)
     finally:
-        found = _finished(folder, names, pays, config.seeds)
+        found = _finished(folder, names, pays, config.seed_numbers)
         if found:
             target = folder / "teachers" if config.teachers else folder
             target.mkdir(parents=True, exist_ok=True)
@@ -131,24 +133,26 @@ def _mean_of(ones: Sequence[Mapping[str, Any]], field: str, form: str = ".2f") -
     return format(sum(values) / len(values), form) if values else ""
 
 
-def _order(names: Sequence[str], pays: Sequence[Pay], seeds: int) -> Iterator[tuple[str, Pay, int]]:
+def _order(
+    names: Sequence[str], pays: Sequence[Pay], seeds: Sequence[int]
+) -> Iterator[tuple[str, Pay, int]]:
     """The headline of every task first, and seed by seed: so an unfinished study has whole rows."""
     first = [pay for pay in pays if pay in HEADLINE]
     for part in (first, [pay for pay in pays if pay not in HEADLINE]):
         for name in names:
-            for seed in range(seeds):
+            for seed in seeds:
                 for pay in part:
                     yield name, pay, seed
 
 
 def _finished(
-    folder: Path, names: Sequence[str], pays: Sequence[Pay], seeds: int
+    folder: Path, names: Sequence[str], pays: Sequence[Pay], seeds: Sequence[int]
 ) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
     """What is there by now, in the order of the table; no empty rows."""
     found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for name in names:
         for pay in pays:
-            for seed in range(seeds):
+            for seed in seeds:
                 try:
                     one = _kept_cell(folder, name, pay, seed, train=_not_there)
                 except FileNotFoundError:
@@ -162,15 +166,23 @@ def _not_there(*_: object) -> dict[str, Any]:
 
 
 def _kept_cell(
-    folder: Path, name: str, pay: Pay, seed: int, train: Callable[..., dict[str, Any]] | None = None
+    folder: Path,
+    name: str,
+    pay: Pay,
+    seed: int,
+    train: Callable[..., dict[str, Any]] | None = None,
+    *,
+    is_shown: bool = False,
 ) -> dict[str, Any]:
-    """A cell from its file, or trained now by `cell`, or by what is given."""
+    """A cell from its file, or trained now by `cell`, or by what is given.
+
+    Where `is_shown`, the agent is kept too if it is the one for the strips.
+    """
     if pay.labels and pay.teacher == "oracle" and not pay.automated_weight:
         pay = Pay(f"{pay.labels} comparisons", labels=pay.labels)  # one cell in both tables
     task = STUDIED[name]
     place = folder / "cells" / name / f"{pay.name.replace(' ', '-')}-{seed}.json"
-    is_shown = pay == SHOWN and seed == 0
-    kept_agent = _agent_path(folder, name) if is_shown else None
+    kept_agent = _agent_path(folder, name) if is_shown and pay == SHOWN else None
     settings = _settings(task, pay, seed)
     return kept(place, settings, lambda: (train or cell)(task, pay, seed, kept_agent))
 
