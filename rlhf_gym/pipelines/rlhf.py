@@ -82,6 +82,8 @@ class RLHFConfig:
     """Passes over all labels so far."""
     reward_learning_rate: float = 1e-3
     """Of the reward models."""
+    reward_token_loss: float = 0.0
+    """Share of the reward models' loss that is taken at the mean of a response's tokens."""
     reward_batch_size: int = 16
     """Judgements for each update of a reward model."""
     agent: str = "ppo"

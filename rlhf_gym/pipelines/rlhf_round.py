@@ -187,6 +187,7 @@ class Round:
                         output=str(member),
                         normalise_on=str(self.loop / "round-1" / "samples.jsonl"),
                         noise=config.noise,
+                        token_loss=config.reward_token_loss,
                         epochs=config.reward_epochs,
                         learning_rate=config.reward_learning_rate,
                         batch_size=config.reward_batch_size,
