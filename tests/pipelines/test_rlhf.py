@@ -84,6 +84,23 @@ def test_a_finished_loop_does_nothing_again_and_may_grow(finished: Path) -> None
         RLHFLoop(config(finished, labels=LABELS + 1))
 
 
+def test_later_rounds_may_go_on_from_the_policy_before_without_asking(tmp_path: Path) -> None:
+    result = RLHFLoop(config(tmp_path, asking=1, begin="newest", evaluation_episodes=4)).run()
+    assert [one.labels for one in result.rounds] == [LABELS, LABELS]
+    assert {path.name for path in (tmp_path / "round-2").iterdir()} == {
+        "training",
+        "evaluation",
+        "summary.json",
+    }
+    trained = [
+        json.loads((tmp_path / f"round-{number}/training/config.json").read_text())
+        for number in (1, 2)
+    ]
+    assert [one["policy"] for one in trained] == [None, str(tmp_path / "round-1/training/policy")]
+    paid = {one["environment"]["reward"] for one in trained}
+    assert paid == {str(tmp_path / "round-1/reward_model")}
+
+
 def test_people_are_waited_for(tmp_path: Path) -> None:
     loop = RLHFLoop(config(tmp_path, labeler="human", wait=False, rounds=1))
     with pytest.raises(LabelsMissing, match=f"{LABELS} of {LABELS} queries wait .*rlhf-gym label"):
@@ -198,6 +215,7 @@ def test_the_disputed_pairs_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     ("changes", "field"),
     [
         ({"labels": 0}, "labels"),
+        ({"asking": 0}, "asking"),
         ({"labeler": "nobody"}, "labeler"),
         ({"selection": "kcenter"}, "selection"),
         ({"selection": "luck"}, "selection"),

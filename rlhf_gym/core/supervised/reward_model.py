@@ -103,9 +103,7 @@ class RewardModelConfig(StageConfig):
         for name in ("validation", "cut"):
             value = getattr(self, name)
             self._check(name, 0 <= value < 1, "a share", "Give a number from 0 to below 1")
-        self._check(
-            "token_loss", 0 <= self.token_loss <= 1, "a share", "Give a number from 0 to 1"
-        )
+        self._check("token_loss", 0 <= self.token_loss <= 1, "a share", "Give a number from 0 to 1")
         self._check("limit", self.limit is None or self.limit >= 1, "a count", "Give 1 or more")
 
 

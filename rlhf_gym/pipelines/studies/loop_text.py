@@ -1,4 +1,8 @@
-"""The loop study's cells on `rlhf_gym/Sentiment-v0`: `rlhf-gym rlhf` with its oracle."""
+"""The loop study's cells on `rlhf_gym/Sentiment-v0`: `rlhf-gym rlhf` with its oracle.
+
+One policy learns throughout, as the robot does: each round's training goes on from the policy of
+the round before. With all labels at the start the later rounds go on by the same reward models.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from rlhf_gym.pipelines.studies.loop_ways import ROUNDS, Way
 LABELS = 80
 """Pairs labelled in each round."""
 TOKENS = 24_000
-"""Response tokens of each policy's training."""
+"""Response tokens of each round's training."""
 EPISODES = 256
 """Responses by which each policy is judged."""
 
@@ -52,16 +56,19 @@ def cell(way: Way, folder: Path, seed: int) -> dict[str, Any]:
 
 
 def loop_config(way: Way, output: Path, seed: int) -> RLHFConfig:
-    """The same labels in all, the same reward models and the same training of each policy."""
+    """The same labels in all, the same reward models and the same training."""
     return RLHFConfig(
         environment=EnvironmentConfig(kl_coef=0.05),
-        rounds=way.rounds,
+        rounds=ROUNDS,
+        asking=way.rounds,
         labels=LABELS * ROUNDS // way.rounds,
         labeler="oracle",
         selection=way.selection,
         output=str(output),
-        members=2,
-        reward_epochs=6.0,
+        members=3,
+        reward_epochs=4.0,
+        reward_token_loss=0.5,
+        begin="newest",
         total_timesteps=TOKENS,
         ppo=PPOConfig(learning_rate=1e-3),
         evaluation_episodes=EPISODES,
