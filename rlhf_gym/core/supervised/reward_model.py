@@ -244,8 +244,8 @@ def feedback_loss(
         noise: of the raters, who are watched where their noise is learned; None for none.
         token_loss: share of the loss that is taken at the mean score of a response's tokens.
 
-    Source: Cobbe et al. (2021), "Training Verifiers to Solve Math Word Problems", section 4.3, whose
-        verifiers judge after every token. Theirs are trained at each token; here it is their mean.
+    Source: Cobbe et al. (2021), "Training Verifiers to Solve Math Word Problems", section 4.3,
+        whose verifiers judge after every token. There each token has a loss; here it is their mean.
     """
     from rlhf_gym.core.supervised.preference_batches import judgement_log_probs, targets_of
 
