@@ -63,6 +63,9 @@ class RLHFConfig:
     selection: str = "disagreement"
     """Which pairs: uniform, disagreement of the reward models, entropy of their mean, or two of
     these joined by +."""
+    ancestors: bool = True
+    """Let the second response of a pair be an ancestor's as often as the newest policy's;
+    --no-ancestors asks about pairs of the newest policy alone."""
     candidates: int = 4
     """Pairs to choose from for each that is asked about."""
     overlap: int = 1

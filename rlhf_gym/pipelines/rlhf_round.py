@@ -154,6 +154,7 @@ class Round:
             env,
             prompts=config.labels * (config.candidates if self.number > 1 else 2),
             completions=2,
+            ancestors=config.ancestors,
             seed=self.seed,
         )
         values = judged(sampled.generations, config.judge)

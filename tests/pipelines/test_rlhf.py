@@ -16,11 +16,11 @@ from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint
 from rlhf_gym.core.feedback import Query, TextSegment
 from rlhf_gym.core.labels import Label, Ranking, Skip
 from rlhf_gym.core.store import FeedbackStore
-from rlhf_gym.pipelines.environment import EnvironmentConfig
-from rlhf_gym.pipelines.generation import Generation
+from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
+from rlhf_gym.pipelines.generation import Generation, text_task
 from rlhf_gym.pipelines.rlhf import RLHFConfig, RLHFLoop
 from rlhf_gym.pipelines.rlhf_labels import LabelsMissing, Waiting, label, progress, teacher, wait
-from rlhf_gym.pipelines.rlhf_queries import Sampled, candidates, select
+from rlhf_gym.pipelines.rlhf_queries import Sampled, candidates, sample, select
 
 LABELS = 8
 
@@ -71,6 +71,22 @@ def test_the_second_round_asks_about_the_policy_and_its_ancestor(finished: Path)
     rows = [json.loads(line) for line in (finished / "round-2/samples.jsonl").open()]
     assert {row["writer"] for row in rows} == {0, 1}
     assert all(row["writer"] == 1 for row in rows[::2])  # the newest is in every pair
+
+
+def test_pairs_may_be_of_the_newest_policy_alone() -> None:
+    env = make_environment(EnvironmentConfig(num_envs=4))
+    reference = text_task(env).reference
+    assert reference is not None
+    writers = [reference, reference]
+    drawn = {
+        ancestors: sample(
+            writers, env, prompts=16, completions=2, seed=0, ancestors=ancestors
+        ).writers
+        for ancestors in (True, False)
+    }
+    assert set(drawn[False]) == {1}
+    assert set(drawn[True][::2]) == {1}
+    assert set(drawn[True][1::2]) == {0, 1}
 
 
 def test_a_finished_loop_does_nothing_again_and_may_grow(finished: Path) -> None:

@@ -104,6 +104,19 @@ def test_a_loop_is_run_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert loop_text.cell(AT_ONCE, tmp_path, seed=100) == found
 
 
+def test_ways_of_rounds_share_their_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in {"LABELS": 4, "TOKENS": 100, "EPISODES": 4}.items():
+        monkeypatch.setattr(loop_text, name, value)
+    disputed, uniform = (loop_text.cell(way, tmp_path, seed=100) for way in (DISPUTED, UNIFORM))
+    assert disputed["gold"][0] == uniform["gold"][0]
+    assert disputed["labels"] == uniform["labels"] == 12
+    asked = [
+        json.loads((tmp_path / "seed-100" / way.slug / "round-3/queries.json").read_text())
+        for way in (DISPUTED, UNIFORM)
+    ]
+    assert [len(one["queries"]) for one in asked] == [4, 4]
+
+
 def test_only_tasks_that_there_are(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="sentiment, pizza"):
         loop.run(StudyConfig("loop", tasks=("chess",), output=tmp_path))
