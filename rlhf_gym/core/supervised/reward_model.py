@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import StageConfig, close_folder, last_checkpoint, open_folder
@@ -277,11 +277,12 @@ def _mean_scores(model: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
         hidden: last hidden states, shape (responses, width, hidden).
         mask: True at tokens of the responses, shape (responses, width).
     """
-    from accelerate.utils import extract_model_from_parallel
+    from transformers import PreTrainedModel
 
     from rlhf_gym.core.reward_head import causal_head
 
-    scores = causal_head(extract_model_from_parallel(model))(hidden)[..., 0].float()
+    bare = model if isinstance(model, PreTrainedModel) else model.get_submodule("module")
+    scores: Tensor = causal_head(cast("PreTrainedModel", bare))(hidden)[..., 0].float()
     return (scores * mask).sum(-1) / mask.sum(-1)
 
 
