@@ -39,6 +39,26 @@ def reward_head(model: PreTrainedModel) -> nn.Linear:
     return _named_head(model)[1]
 
 
+def causal_head(model: PreTrainedModel) -> nn.Linear:
+    """The same of a model that also has a score for every prefix.
+
+    Args:
+        model: a causal sequence classifier with one output.
+
+    Raises:
+        InvalidArgument: an encoder, which has one score for the whole text and none for a prefix.
+    """
+    name, head = _named_head(model)
+    if name != _CAUSAL_HEAD:
+        raise InvalidArgument(
+            "model",
+            type(model).__name__,
+            "an encoder has no scores for prefixes",
+            "Use a reward model made from a causal language model",
+        )
+    return head
+
+
 def reward_model_from_lm(lm: PreTrainedModel, generator: torch.Generator) -> PreTrainedModel:
     """A sequence classifier on a copy of a language model's trunk, with a fresh head.
 
@@ -174,14 +194,7 @@ def per_token_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: 
     Raises:
         InvalidArgument: an encoder, which has one score for the whole text and none for a prefix.
     """
-    name, head = _named_head(model)
-    if name != _CAUSAL_HEAD:
-        raise InvalidArgument(
-            "model",
-            type(model).__name__,
-            "an encoder has no scores for prefixes",
-            "Use a reward model made from a causal language model",
-        )
+    head = causal_head(model)
     ids, mask, columns = _trim(input_ids, attention_mask)
     scores = head(_trunk(model, ids, mask))[..., 0].float() - reward_mean(model.config)
     before = columns.start

@@ -249,7 +249,7 @@ def judge(
 def _scheme_of(config: TrainConfig) -> StepSum | None:
     """What is paid, None for demonstrations; settings of no use for acting are refused."""
     given = config.environment.reward or "automated"
-    for name in ("lora", "freeze", "value_model"):
+    for name in ("policy", "lora", "freeze", "value_model"):
         if getattr(config, name):
             raise InvalidArgument(
                 name, getattr(config, name), "there is no language model", "Leave it out"

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -49,6 +49,9 @@ class RLHFConfig:
     """How often."""
     labels: int = 256
     """Pairs asked about in each round."""
+    asking: int | None = None
+    """How many rounds ask; the later ones go on training by the reward models there are. None: all
+    of them."""
     labeler: str = "oracle"
     """Who answers: human (waits for them at `rlhf-gym label --store FILE`), model (a language model
     is asked), or a synthetic teacher: oracle, mistake, stochastic, skip, myopic, equal."""
@@ -60,6 +63,9 @@ class RLHFConfig:
     selection: str = "disagreement"
     """Which pairs: uniform, disagreement of the reward models, entropy of their mean, or two of
     these joined by +."""
+    ancestors: bool = True
+    """Let the second response of a pair be an ancestor's as often as the newest policy's;
+    --no-ancestors asks about pairs of the newest policy alone."""
     candidates: int = 4
     """Pairs to choose from for each that is asked about."""
     overlap: int = 1
@@ -82,12 +88,17 @@ class RLHFConfig:
     """Passes over all labels so far."""
     reward_learning_rate: float = 1e-3
     """Of the reward models."""
+    reward_token_loss: float = 0.0
+    """Share of the reward models' loss that is taken at the mean of a response's tokens."""
     reward_batch_size: int = 16
     """Judgements for each update of a reward model."""
     agent: str = "ppo"
     """Which algorithm improves the policy; one whose policy is a language model."""
+    begin: Literal["reference", "newest"] = "reference"
+    """Where each round's training begins: at the reference, or at the policy of the round before.
+    KL is to the reference all the same."""
     total_timesteps: int = 30_000
-    """Response tokens of each round's training, which begins at the reference every time."""
+    """Response tokens of each round's training."""
     ppo: PPOConfig = field(default_factory=lambda: PPOConfig(learning_rate=3e-4))
     """Settings of PPO."""
     ai: AIConfig = field(default_factory=AIConfig)
@@ -103,6 +114,10 @@ class RLHFConfig:
         for name in ("rounds", "labels", "candidates", "overlap", "members", "total_timesteps"):
             if getattr(self, name) < 1:
                 raise InvalidArgument(name, getattr(self, name), "not a count", "Give 1 or more")
+        if self.asking is not None and self.asking < 1:
+            raise InvalidArgument(
+                "asking", self.asking, "nothing to learn a reward from", "Give 1 or more"
+            )
         if self.labeler not in LABELERS:
             raise InvalidArgument(
                 "labeler", self.labeler, "nobody of this name", f"Choose from {', '.join(LABELERS)}"

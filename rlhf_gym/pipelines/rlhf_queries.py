@@ -42,6 +42,7 @@ def sample(
     prompts: int,
     completions: int,
     seed: int,
+    ancestors: bool = True,
 ) -> Sampled:
     """Let the newest policy answer, beside itself or an ancestor.
 
@@ -54,13 +55,16 @@ def sample(
         prompts: how many are answered.
         completions: responses to each.
         seed: of prompts, writers and sampling.
+        ancestors: without them the newest policy writes all, and the labels are about what it still
+            has to choose between.
 
     Source: Bai et al. (2022), "Training a Helpful and Harmless Assistant with RLHF", section 4.5,
         whose online data come from several snapshots too.
     """
     indices = np.repeat(draw_prompts(text_task(env), prompts, seed), completions)
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(writers), size=(prompts, completions))
+    oldest = 0 if ancestors else len(writers) - 1
+    drawn = rng.integers(oldest, len(writers), size=(prompts, completions))
     drawn[:, 0] = len(writers) - 1
     by = drawn.ravel()
     generations: list[Generation | None] = [None] * len(by)

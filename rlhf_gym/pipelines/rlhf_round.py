@@ -89,9 +89,28 @@ class Round:
         return self.folder / "training" / "policy"
 
     @property
+    def asks(self) -> bool:
+        """Whether the round asks for labels; if not, it is paid by the reward models there are."""
+        return self.config.asking is None or self.number <= self.config.asking
+
+    @property
+    def reward_model(self) -> Path:
+        """Folder of the reward models that pay in the round."""
+        if self.asks:
+            return self.folder / "reward_model"
+        return self.earlier[-1].reward_model
+
+    @property
     def members(self) -> list[Path]:
-        """Folders of the round's reward models."""
-        return [self.folder / "reward_model" / f"member-{i}" for i in range(self.config.members)]
+        """Folders of each of them."""
+        return [self.reward_model / f"member-{i}" for i in range(self.config.members)]
+
+    @property
+    def begins(self) -> str | None:
+        """What the round's policy begins as; None for the reference."""
+        if self.config.begin == "reference" or self.number == 1:
+            return None
+        return str(self.earlier[-1].policy)
 
     @property
     def earlier(self) -> list[Round]:
@@ -108,9 +127,10 @@ class Round:
         """
         if not (self.folder / SUMMARY).exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            ids = self.ask(store)
-            self.gather(store, ids, model, watch)
-            self.learn_reward(store)
+            if self.asks:
+                ids = self.ask(store)
+                self.gather(store, ids, model, watch)
+                self.learn_reward(store)
             self.improve_policy()
             self.judge()
         return self.result()
@@ -134,6 +154,7 @@ class Round:
             env,
             prompts=config.labels * (config.candidates if self.number > 1 else 2),
             completions=2,
+            ancestors=config.ancestors,
             seed=self.seed,
         )
         values = judged(sampled.generations, config.judge)
@@ -187,6 +208,7 @@ class Round:
                         output=str(member),
                         normalise_on=str(self.loop / "round-1" / "samples.jsonl"),
                         noise=config.noise,
+                        token_loss=config.reward_token_loss,
                         epochs=config.reward_epochs,
                         learning_rate=config.reward_learning_rate,
                         batch_size=config.reward_batch_size,
@@ -197,10 +219,10 @@ class Round:
                 )
 
     def improve_policy(self) -> None:
-        """A policy from the reference on, paid by the reward models' mean.
+        """A policy paid by the reward models' mean.
 
-        Not from the policy before: what an earlier reward model led it into stays behind, and KL
-        to the reference means the same in every round (Bai et al. 2022, section 4.5).
+        From the reference on, what an earlier reward model led it into stays behind (Bai et al.
+        2022, section 4.5); from the policy before on, it gets further with the same work.
         """
         if (self.folder / "training" / SUMMARY).exists():
             return
@@ -210,6 +232,7 @@ class Round:
                 environment=self.rewarded(),
                 agent=config.agent,
                 total_timesteps=config.total_timesteps,
+                policy=self.begins,
                 output=str(self.folder / "training"),
                 seed=self.seed,
                 progress=config.progress,
@@ -235,7 +258,7 @@ class Round:
         reference = evaluation.reference
         result = RoundResult(
             number=self.number,
-            labels=len(read_records(self.folder / "feedback.jsonl")),
+            labels=len(read_records(self.reward_model.parent / "feedback.jsonl")),
             accuracy=float(np.mean(known)) if known else float("nan"),
             score=evaluation.policy.score,
             gold=evaluation.policy.gold,
@@ -254,7 +277,7 @@ class Round:
 
     def rewarded(self) -> EnvironmentConfig:
         """The task, paid by the round's reward models."""
-        return replace(self.config.environment, reward=str(self.folder / "reward_model"))
+        return replace(self.config.environment, reward=str(self.reward_model))
 
     def truth(self) -> Truth:
         """What each of the round's responses is really worth."""
@@ -263,7 +286,10 @@ class Round:
 
     def _known(self, store: FeedbackStore) -> set[frozenset[TextSegment]]:
         asked: list[Query] = [
-            store.query(number).query for before in self.earlier for number in before.ask(store)
+            store.query(number).query
+            for before in self.earlier
+            if before.asks
+            for number in before.ask(store)
         ]
         return {
             frozenset(s for s in query.segments if isinstance(s, TextSegment)) for query in asked

@@ -55,6 +55,9 @@ class TrainConfig:
     algorithm, `policy.` before those of its policy, or fields of an agent of ours."""
     output: str = "runs/train/ppo/seed-0"
     """The run folder: configuration, TensorBoard events, checkpoints, policy, summary."""
+    policy: str | None = None
+    """What the policy begins as: a directory or hub name of a language model; by default the
+    reference. KL is to the reference all the same. For agents of ours."""
     seed: int = 0
     """Of sampling, minibatches and prompts."""
     lora: int = 0
@@ -217,7 +220,7 @@ def _train_stock(
     from rlhf_gym.envs.sb3 import make_sb3_env
 
     folder = Path(config.output)
-    for name in ("lora", "freeze", "value_model"):
+    for name in ("policy", "lora", "freeze", "value_model"):
         if getattr(config, name):
             raise InvalidArgument(
                 name,
@@ -287,6 +290,8 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
 
 def _policy_kwargs(config: TrainConfig) -> dict[str, Any]:
     kwargs: dict[str, Any] = {}
+    if config.policy is not None:
+        kwargs["model"] = config.policy
     if config.value_model is not None:
         kwargs["value_model"] = config.value_model
     if config.lora:

@@ -128,7 +128,19 @@ def test_a_large_batch_is_the_mean_of_its_halves() -> None:
 
 def test_targets_name_their_tensors_as_the_batch_does() -> None:
     batch = FeedbackCollator(PAD)([example(thumb(1.0), [5, 2])])
-    assert set(batch) == {"input_ids", "attention_mask", *Targets._fields}
+    assert set(batch) == {"input_ids", "attention_mask", "response_mask", *Targets._fields}
+
+
+def test_responses_are_told_from_prompts_and_padding() -> None:
+    examples = [
+        Example(pair(), ([3, 6, 7, 2], [3, 8, 2]), (3, 2)),
+        Example(thumb(1.0), ([4, 4, 4, 4, 2],), (1,)),
+    ]
+    assert FeedbackCollator(PAD)(examples)["response_mask"].int().tolist() == [
+        [0, 1, 1, 1, 0],
+        [0, 1, 1, 0, 0],
+        [0, 0, 0, 0, 1],
+    ]
 
 
 def test_cutting_drops_the_same_share_of_both_sides_and_every_eos() -> None:

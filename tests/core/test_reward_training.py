@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from rlhf_gym.core.errors import FolderNotWritable, InvalidArgument, InvalidCheckpoint, InvalidData
 from rlhf_gym.core.models import load_reward_model, load_tokenizer
-from rlhf_gym.core.reward_head import reward_mean
+from rlhf_gym.core.reward_head import per_token_scores, reward_mean
 from rlhf_gym.core.supervised.preference_batches import FeedbackCollator, make_targets
 from rlhf_gym.core.supervised.preference_data import Example, Judgement, encode
 from rlhf_gym.core.supervised.preference_split import split_judgements
@@ -229,6 +230,53 @@ def test_the_loss_of_a_batch_is_that_of_its_pairs_in_any_order(
     torch.testing.assert_close(whole, shuffled)
 
 
+def test_the_token_loss_is_that_of_the_mean_score_of_a_response(
+    trained: tuple[RewardModelResult, Any],
+) -> None:
+    folder = trained[0].output
+    model, tokenizer = load_reward_model(folder), load_tokenizer(folder)
+    model.config.reward_mean = 0.0
+    judged = [Judgement("comparison", "0", (" good film plot", " dull cast"))]
+    examples = encode(judged, tokenizer)
+    (better, worse), start = examples[0].sequences, len(examples[0].sequences[0]) - 4
+    batch = FeedbackCollator(int(tokenizer.pad_token_id))(examples)
+    with torch.no_grad():
+        last, half, mean = (feedback_loss(model, batch, token_loss=s) for s in (0.0, 0.5, 1.0))
+        prefixes = per_token_scores(model, batch["input_ids"], batch["attention_mask"])
+    # After the same prompt 3 words and EOS, or 2 words and EOS.
+    margin = prefixes[0, start : len(better)].mean() - prefixes[1, start : len(worse)].mean()
+    torch.testing.assert_close(mean, -torch.nn.functional.logsigmoid(margin))
+    torch.testing.assert_close(half, (last + mean) / 2)
+
+
+def test_where_responses_are_one_token_the_token_loss_changes_nothing(
+    trained: tuple[RewardModelResult, Any],
+) -> None:
+    folder = trained[0].output
+    model, tokenizer = load_reward_model(folder), load_tokenizer(folder)
+    judged = [Judgement("thumbs", "0 good", ("",), 1.0), Judgement("rating", "1 dull", ("",), -0.5)]
+    batch = FeedbackCollator(int(tokenizer.pad_token_id))(encode(judged, tokenizer))
+    model.config.reward_mean = 0.0
+    losses = [feedback_loss(model, batch, token_loss=share) for share in (0.0, 0.7)]
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_an_encoder_has_no_token_loss() -> None:
+    encoder = transformers.BertForSequenceClassification(
+        transformers.BertConfig(
+            vocab_size=8,
+            hidden_size=4,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            intermediate_size=4,
+            num_labels=1,
+        )
+    )
+    batch = FeedbackCollator(0)([Example(Judgement("thumbs", "", ("a",), 1.0), ([3, 2],), (1,))])
+    with pytest.raises(InvalidArgument, match="encoder has no scores for prefixes"):
+        feedback_loss(encoder, batch, token_loss=0.5)
+
+
 def test_decisions_by_hand() -> None:
     judged = [
         Judgement("comparison", "p", ("a", "b", "c")),
@@ -263,6 +311,7 @@ def test_without_held_out_data_nothing_is_claimed(trained: tuple[RewardModelResu
         ({"validation": 1.0}, "validation"),
         ({"noise": -0.1}, "noise"),
         ({"cut": 2.0}, "cut"),
+        ({"token_loss": 1.5}, "token_loss"),
         ({"limit": 0}, "limit"),
         ({"held_out": 1.0}, "held_out"),
     ],

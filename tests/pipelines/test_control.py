@@ -97,6 +97,7 @@ def test_settings_are_for_registered_tasks_whose_episodes_are_long_enough() -> N
         (("--agent", "sb3.sac"), "continuous actions"),
         (("--reward", "preferences", "--teacher", "nobody"), "teacher='nobody'"),
         (("--lora", "4"), "no language model"),
+        (("--policy", "somewhere"), "no language model"),
         (("--agent-kwargs", "colour=1"), "agent_kwargs"),
     ],
 )

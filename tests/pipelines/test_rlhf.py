@@ -16,11 +16,11 @@ from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint
 from rlhf_gym.core.feedback import Query, TextSegment
 from rlhf_gym.core.labels import Label, Ranking, Skip
 from rlhf_gym.core.store import FeedbackStore
-from rlhf_gym.pipelines.environment import EnvironmentConfig
-from rlhf_gym.pipelines.generation import Generation
+from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
+from rlhf_gym.pipelines.generation import Generation, text_task
 from rlhf_gym.pipelines.rlhf import RLHFConfig, RLHFLoop
 from rlhf_gym.pipelines.rlhf_labels import LabelsMissing, Waiting, label, progress, teacher, wait
-from rlhf_gym.pipelines.rlhf_queries import Sampled, candidates, select
+from rlhf_gym.pipelines.rlhf_queries import Sampled, candidates, sample, select
 
 LABELS = 8
 
@@ -73,6 +73,22 @@ def test_the_second_round_asks_about_the_policy_and_its_ancestor(finished: Path)
     assert all(row["writer"] == 1 for row in rows[::2])  # the newest is in every pair
 
 
+def test_pairs_may_be_of_the_newest_policy_alone() -> None:
+    env = make_environment(EnvironmentConfig(num_envs=4))
+    reference = text_task(env).reference
+    assert reference is not None
+    writers = [reference, reference]
+    drawn = {
+        ancestors: sample(
+            writers, env, prompts=16, completions=2, seed=0, ancestors=ancestors
+        ).writers
+        for ancestors in (True, False)
+    }
+    assert set(drawn[False]) == {1}
+    assert set(drawn[True][::2]) == {1}
+    assert set(drawn[True][1::2]) == {0, 1}
+
+
 def test_a_finished_loop_does_nothing_again_and_may_grow(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
     result = RLHFLoop(config(finished)).run()
@@ -82,6 +98,23 @@ def test_a_finished_loop_does_nothing_again_and_may_grow(finished: Path) -> None
     RLHFLoop(config(finished, rounds=3))  # more rounds are no other loop
     with pytest.raises(InvalidCheckpoint, match="differs in labels"):
         RLHFLoop(config(finished, labels=LABELS + 1))
+
+
+def test_later_rounds_may_go_on_from_the_policy_before_without_asking(tmp_path: Path) -> None:
+    result = RLHFLoop(config(tmp_path, asking=1, begin="newest", evaluation_episodes=4)).run()
+    assert [one.labels for one in result.rounds] == [LABELS, LABELS]
+    assert {path.name for path in (tmp_path / "round-2").iterdir()} == {
+        "training",
+        "evaluation",
+        "summary.json",
+    }
+    trained = [
+        json.loads((tmp_path / f"round-{number}/training/config.json").read_text())
+        for number in (1, 2)
+    ]
+    assert [one["policy"] for one in trained] == [None, str(tmp_path / "round-1/training/policy")]
+    paid = {one["environment"]["reward"] for one in trained}
+    assert paid == {str(tmp_path / "round-1/reward_model")}
 
 
 def test_people_are_waited_for(tmp_path: Path) -> None:
@@ -198,6 +231,7 @@ def test_the_disputed_pairs_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     ("changes", "field"),
     [
         ({"labels": 0}, "labels"),
+        ({"asking": 0}, "asking"),
         ({"labeler": "nobody"}, "labeler"),
         ({"selection": "kcenter"}, "selection"),
         ({"selection": "luck"}, "selection"),

@@ -99,6 +99,7 @@ def test_settings_that_are_none(pair: str, tmp_path: Path) -> None:
     ("agent", "changes", "message"),
     [
         ("sb3.a2c", {"lora": 2}, "stock agent"),
+        ("sb3.a2c", {"policy": "somewhere"}, "stock agent"),
         ("sb3.a2c", {"value_model": "separate"}, "stock agent"),
         ("sb3.a2c", {"agent_kwargs": ("no_such_setting=1",)}, "no_such_setting"),
         ("rloo", {"agent_kwargs": ("no_such_setting=1",)}, "no_such_setting"),

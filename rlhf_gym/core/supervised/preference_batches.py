@@ -72,11 +72,24 @@ class FeedbackCollator:
     raters: Mapping[str, int] = field(default_factory=dict)
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """`input_ids` and `attention_mask` of the flat sequences, and the fields of `Targets`."""
+        """The flat sequences, padded, and the fields of `Targets`.
+
+        `input_ids`, `attention_mask`, and `response_mask`, True at tokens of the responses, each of
+        shape (responses, longest).
+        """
         sequences = [ids for example in examples for ids in example.sequences]
         input_ids, attention_mask = pad_right(sequences, self.pad_id)
+        lengths = torch.tensor([n for example in examples for n in example.response_lengths])
+        ends = attention_mask.sum(-1)
+        places = torch.arange(input_ids.shape[1])
+        response_mask = (places >= (ends - lengths)[:, None]) & (places < ends[:, None])
         targets = make_targets([example.judgement for example in examples], self.raters)
-        return {"input_ids": input_ids, "attention_mask": attention_mask, **targets._asdict()}
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "response_mask": response_mask,
+            **targets._asdict(),
+        }
 
 
 def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import StageConfig, close_folder, last_checkpoint, open_folder
@@ -76,6 +76,9 @@ class RewardModelConfig(StageConfig):
     cut: float = 0.0
     """Share of the training responses that are cut at a random token; above 0 where the policy's
     budget is shorter than the responses here, so that unfinished ones get fair scores too."""
+    token_loss: float = 0.0
+    """Share of the loss that is taken at the mean score of a response's tokens, in place of the
+    score at its last; 0.5 suits a few hundred labels. Causal base models only."""
     noise: float | str = 0.0
     """Wrong answers: share=0.1 (or 0.1) given at random, flipped=0.3 turned round; learned, one
     share for everybody; raters, one for each of them, by the column `rater`."""
@@ -100,6 +103,7 @@ class RewardModelConfig(StageConfig):
         for name in ("validation", "cut"):
             value = getattr(self, name)
             self._check(name, 0 <= value < 1, "a share", "Give a number from 0 to below 1")
+        self._check("token_loss", 0 <= self.token_loss <= 1, "a share", "Give a number from 0 to 1")
         self._check("limit", self.limit is None or self.limit >= 1, "a count", "Give 1 or more")
 
 
@@ -193,7 +197,7 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
         config,
         stage="reward-model",
         evaluate=validate if chosen_by or held else None,
-        loss=partial(feedback_loss, noise=noise),
+        loss=partial(feedback_loss, noise=noise, token_loss=config.token_loss),
         callbacks=noise.callbacks,
     )
     best.restore(model)
@@ -222,24 +226,64 @@ def train_reward_model(config: RewardModelConfig) -> RewardModelResult:
     return result
 
 
-def feedback_loss(model: nn.Module, batch: Batch, *, noise: AnswerNoise | None = None) -> Tensor:
+def feedback_loss(
+    model: nn.Module,
+    batch: Batch,
+    *,
+    noise: AnswerNoise | None = None,
+    token_loss: float = 0.0,
+) -> Tensor:
     """Mean negative log-probability of a batch of judgements, each by its weight, in nats.
+
+    With a token loss every prefix of a response has to say something of the judgement. Few labels
+    then teach what the words are worth, and less of what the last token can be made to remember.
 
     Args:
         model: a sequence classifier with one output, as Trainer may have wrapped it.
         batch: made by `FeedbackCollator`.
         noise: of the raters, who are watched where their noise is learned; None for none.
+        token_loss: share of the loss that is taken at the mean score of a response's tokens.
+
+    Source: Cobbe et al. (2021), "Training Verifiers to Solve Math Word Problems", section 4.3,
+        whose verifiers judge after every token. There each token has a loss; here it is their mean.
     """
     from rlhf_gym.core.supervised.preference_batches import judgement_log_probs, targets_of
 
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    scores, targets = logits[:, 0].float(), targets_of(batch)
+    targets = targets_of(batch)
+    output = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        output_hidden_states=token_loss > 0,
+    )
+    scores = output.logits[:, 0].float()
     shares: Noise = 0.0
     if noise is not None:
         noise.observe(scores, targets)
         shares = noise.in_training(targets.raters)
+    log_probs = judgement_log_probs(scores, targets, shares)
+    if token_loss > 0:
+        means = _mean_scores(model, output.hidden_states[-1], batch["response_mask"])
+        of_tokens = judgement_log_probs(means, targets, shares)
+        log_probs = (1 - token_loss) * log_probs + token_loss * of_tokens
     # Weights have mean 1 over all data: a batch of experts may well move more than another.
-    return -(targets.weights * judgement_log_probs(scores, targets, shares)).mean()
+    return -(targets.weights * log_probs).mean()
+
+
+def _mean_scores(model: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
+    """Mean over each response of its prefixes' scores, float32, shape (responses,).
+
+    Args:
+        model: a causal sequence classifier, as Trainer may have wrapped it.
+        hidden: last hidden states, shape (responses, width, hidden).
+        mask: True at tokens of the responses, shape (responses, width).
+    """
+    from transformers import PreTrainedModel
+
+    from rlhf_gym.core.reward_head import causal_head
+
+    bare = model if isinstance(model, PreTrainedModel) else model.get_submodule("module")
+    scores: Tensor = causal_head(cast("PreTrainedModel", bare))(hidden)[..., 0].float()
+    return (scores * mask).sum(-1) / mask.sum(-1)
 
 
 def _starting_point(

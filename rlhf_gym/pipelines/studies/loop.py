@@ -8,7 +8,7 @@ once per seed:
 
 - rounds, disagreement: pairs of each round's behaviour that the reward models dispute;
 - rounds, uniform: pairs of each round's behaviour, drawn at random;
-- at the start: all pairs before any training, drawn at random.
+- at the start: all pairs before any training, drawn at random; training goes on for as long.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ TASKS: Mapping[str, Task] = {
         "Sentiment-v0",
         loop_text.cell,
         loop_text.LABELS,
-        f"{loop_text.TOKENS} response tokens of PPO from the reference in each round, "
-        f"{loop_text.EPISODES} responses to judge by.",
+        f"{loop_text.TOKENS} response tokens of PPO in each round, from the policy of the round "
+        f"before, {loop_text.EPISODES} responses to judge by.",
     ),
     "pizza": Task(
         "Pizza-v0",
@@ -103,18 +103,47 @@ def publish(
     }
     for name, values in differences.items():
         report.notes += [f"Gold at the end, {name}, paired by seed: {over_seeds(values)}.", ""]
+    stopped = _stopped(cells)
+    for name, by_round in stopped.items():
+        words = ", ".join(f"round {n} {over_seeds(over)}" for n, over in enumerate(by_round, 1))
+        report.notes += [
+            f"Gold at the end, {name}, over labels at the start stopped before the end: {words}.",
+            "",
+        ]
     rises = {way.name: _rises(cells[way.name]) for way in WAYS}
     for name, by_round in rises.items():
         words = ", ".join(f"round {n} {over_seeds(rise)}" for n, rise in enumerate(by_round, 1))
         report.notes += [f"Rise of gold, {name} (the first over before): {words}.", ""]
     report.notes.append(f"Seeds {', '.join(map(str, seeds))}; {task.note}")
-    report.raw = {"cells": cells, "differences": differences, "rises": rises}
+    report.raw = {
+        "cells": cells,
+        "differences": differences,
+        "stopped": stopped,
+        "rises": rises,
+    }
     report.publish(folder)
 
 
 def _difference(cells: Mapping[str, Sequence[Cell]], first: Way, second: Way) -> list[float]:
     pairs = zip(cells[first.name], cells[second.name], strict=True)
     return [float(a["gold"][-1] - b["gold"][-1]) for a, b in pairs]
+
+
+def _stopped(cells: Mapping[str, Sequence[Cell]]) -> dict[str, list[list[float]]]:
+    """How far the ways of rounds end above labels at the start, had these stopped earlier.
+
+    Returns:
+        By way, one list of seeds for each round of labels at the start but the last.
+    """
+    early = [one["gold"][:-1] for one in cells[AT_ONCE.name]]
+    return {
+        way.name: [
+            [float(end["gold"][-1] - at) for end, at in zip(cells[way.name], column, strict=True)]
+            for column in zip(*early, strict=True)
+        ]
+        for way in (DISPUTED, UNIFORM)
+        if early[0]
+    }
 
 
 def _rises(found: Sequence[Cell]) -> list[list[float]]:

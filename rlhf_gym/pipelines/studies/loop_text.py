@@ -1,9 +1,14 @@
-"""The loop study's cells on `rlhf_gym/Sentiment-v0`: `rlhf-gym rlhf` with its oracle."""
+"""The loop study's cells on `rlhf_gym/Sentiment-v0`: `rlhf-gym rlhf` with its oracle.
+
+One policy learns throughout, as the robot does: each round's training goes on from the policy of
+the round before. With all labels at the start the later rounds go on by the same reward models.
+"""
 
 from __future__ import annotations
 
+import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +19,10 @@ from rlhf_gym.pipelines.rlhf import RLHFConfig, RLHFLoop
 from rlhf_gym.pipelines.studies.kept import kept
 from rlhf_gym.pipelines.studies.loop_ways import ROUNDS, Way
 
-LABELS = 80
+LABELS = 120
 """Pairs labelled in each round."""
 TOKENS = 24_000
-"""Response tokens of each policy's training."""
+"""Response tokens of each round's training."""
 EPISODES = 256
 """Responses by which each policy is judged."""
 
@@ -39,6 +44,8 @@ def cell(way: Way, folder: Path, seed: int) -> dict[str, Any]:
 
     def compute() -> dict[str, Any]:
         started = time.process_time()
+        if way.rounds > 1:
+            share_first_round(here / "first-round", config)
         rounds = list(RLHFLoop(config))
         return {
             "gold": [_value(one.gold) for one in rounds],
@@ -51,17 +58,40 @@ def cell(way: Way, folder: Path, seed: int) -> dict[str, Any]:
     return kept(here / f"{way.slug}.json", {"loop": asdict(config)}, compute)
 
 
+def share_first_round(first: Path, config: RLHFConfig) -> None:
+    """Begin a loop with a copy of the first round, in which all choose their pairs by chance.
+
+    Args:
+        first: folder of the loop that is copied; run if need be.
+        config: of the loop.
+    """
+    loop = Path(config.output)
+    if loop.exists():
+        return
+    RLHFLoop(replace(config, rounds=1, selection="uniform", output=str(first))).run()
+    unfinished = loop.with_name(f"{loop.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(first, unfinished)
+    for file in ("config.json", "summary.json"):
+        (unfinished / file).unlink()  # the loop's, not the round's
+    unfinished.rename(loop)
+
+
 def loop_config(way: Way, output: Path, seed: int) -> RLHFConfig:
-    """The same labels in all, the same reward models and the same training of each policy."""
+    """The same labels in all, the same reward models and the same training."""
     return RLHFConfig(
-        environment=EnvironmentConfig(kl_coef=0.05),
-        rounds=way.rounds,
+        environment=EnvironmentConfig(kl_coef=0.02),
+        rounds=ROUNDS,
+        asking=way.rounds,
         labels=LABELS * ROUNDS // way.rounds,
         labeler="oracle",
         selection=way.selection,
         output=str(output),
-        members=2,
-        reward_epochs=6.0,
+        members=3,
+        reward_epochs=4.0,
+        reward_token_loss=0.5,
+        begin="newest",
+        ancestors=False,
         total_timesteps=TOKENS,
         ppo=PPOConfig(learning_rate=1e-3),
         evaluation_episodes=EPISODES,
