@@ -80,9 +80,13 @@ def _print_result(name: str, result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from rlhf_gym.core.calibration import Estimate
+
     table = Table(title=f"rlhf-gym {name}", show_header=False)
     for field in fields(result):
         value = getattr(result, field.name)
+        if isinstance(value, Estimate):
+            value = str(value)
         if isinstance(value, tuple):
             value = " to ".join(f"{part:.4g}" for part in value)
         if isinstance(value, float):

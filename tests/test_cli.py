@@ -3,12 +3,14 @@
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import tyro
 
 from rlhf_gym import cli
+from rlhf_gym.core.calibration import Estimate
 from rlhf_gym.core.command import Command
 
 
@@ -78,3 +80,20 @@ def test_a_folder_without_permission_is_refused_before_work(
         cli.main(["train", "--env", "rlhf_gym/Exact-v0", "--output", str(taken / "run")])
     assert time.perf_counter() - started < 30
     assert "FolderNotWritable" in capsys.readouterr().err
+
+
+def test_an_estimate_is_shown_with_its_interval(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(frozen=True)
+    class Nothing:
+        """Needs nothing."""
+
+    @dataclass(frozen=True)
+    class Found:
+        gold_return: Estimate
+
+    command = Command(Nothing, lambda config: Found(Estimate(2.45, 2.203, 2.696)))
+    monkeypatch.setattr(cli.COMMANDS, "load", lambda name: command)
+    cli.main(["train"])
+    assert "2.450 [2.203, 2.696]" in capsys.readouterr().out

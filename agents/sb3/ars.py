@@ -29,7 +29,7 @@ from rlhf_gym.agents.sb3.policy_kwargs import lm_policy_kwargs
 from rlhf_gym.agents.sb3.q_networks import allowed_tokens, check_masks
 from rlhf_gym.agents.sb3.q_policies import with_masks
 from rlhf_gym.agents.sb3.starting_model import StartingModel
-from rlhf_gym.agents.sb3.text_actor import check_spaces
+from rlhf_gym.agents.sb3.text_actor import check_spaces, without_text
 from rlhf_gym.core.decoding import Backend
 from rlhf_gym.core.tokens import TokenRules
 from rlhf_gym.envs.text.masking import ActionMasks
@@ -99,14 +99,16 @@ class LMARSPolicy(ARSPolicy):
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
         *,
-        model: StartingModel | str,
-        rules: TokenRules,
-        prompt_width: int,
+        model: StartingModel | str | None = None,
+        rules: TokenRules | None = None,
+        prompt_width: int = 0,
         rank: int = 8,
         size: float = 1.0,
         masks: ActionMasks | None = None,
         backend: Backend = "auto",
     ) -> None:
+        if model is None or rules is None:
+            raise without_text(type(self), "**lm_ars_kwargs(env)")
         check_spaces(observation_space, action_space, rules, prompt_width)
         check_masks(masks)
         lm = {"model": model, "rules": rules, "prompt_width": prompt_width, "backend": backend}

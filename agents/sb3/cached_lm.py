@@ -125,7 +125,8 @@ def read_observation(observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]
     A row without any token is given one: models cannot read nothing.
 
     Raises:
-        InvalidArgument: it is no mapping with `input_ids` and `attention_mask`.
+        InvalidArgument: it is no mapping with `input_ids` and `attention_mask`, or a wrapper made
+            other numbers of them.
     """
     if not isinstance(observation, Mapping) or not {"input_ids", "attention_mask"} <= {
         *observation
@@ -136,6 +137,15 @@ def read_observation(observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]
             "a policy reads input_ids and attention_mask",
             'Make the environment with observation="dict", and keep wrappers from changing it',
         )
+    for key in ("input_ids", "attention_mask"):
+        values = observation[key]
+        if values.is_floating_point() and (values.long() != values).any():
+            raise InvalidArgument(
+                f"observation[{key!r}]",
+                values[values.long() != values][0].item(),
+                "ids of tokens became other numbers, which no model can read",
+                "Keep wrappers from changing it: VecNormalize(env, norm_obs=False)",
+            )
     ids = observation["input_ids"].long()
     mask = observation["attention_mask"].bool()
     is_empty = ~mask.any(-1)

@@ -36,7 +36,7 @@ from rlhf_gym.agents.sb3.q_networks import (
 )
 from rlhf_gym.agents.sb3.replay_buffer import TextReplayBuffer
 from rlhf_gym.agents.sb3.starting_model import StartingModel
-from rlhf_gym.agents.sb3.text_actor import check_spaces
+from rlhf_gym.agents.sb3.text_actor import check_spaces, without_text
 from rlhf_gym.core.decoding import Backend
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.tokens import TokenRules
@@ -85,9 +85,9 @@ class TextValues(_Policy):
         action_space: spaces.Space[Any],
         lr_schedule: Schedule,
         *,
-        model: StartingModel | str,
-        rules: TokenRules,
-        prompt_width: int,
+        model: StartingModel | str | None = None,
+        rules: TokenRules | None = None,
+        prompt_width: int = 0,
         q_scale: float = 1.0,
         epsilon: Epsilon | None = None,
         masks: ActionMasks | None = None,
@@ -96,6 +96,8 @@ class TextValues(_Policy):
         backend: Backend = "auto",
         **sb3: Any,
     ) -> None:
+        if model is None or rules is None:
+            raise without_text(type(self), "**lm_q_kwargs(env)")
         check_spaces(observation_space, action_space, rules, prompt_width)
         if support and not freeze_lm:
             raise InvalidArgument(

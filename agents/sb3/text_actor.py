@@ -68,15 +68,17 @@ class TextActor(_Policy):
         action_space: spaces.Space[Any],
         lr_schedule: Schedule,
         *,
-        model: StartingModel | str,
-        rules: TokenRules,
-        prompt_width: int,
+        model: StartingModel | str | None = None,
+        rules: TokenRules | None = None,
+        prompt_width: int = 0,
         channel: Channel | None = None,
         uses_action_masks: bool = False,
         backend: Backend = "auto",
         lora_rank: int = 0,
         **sb3: Any,
     ) -> None:
+        if model is None or rules is None:
+            raise without_text(type(self), "policy_kwargs=lm_policy_kwargs(env)")
         check_spaces(observation_space, action_space, rules, prompt_width)
         if uses_action_masks and not self.applies_masks:
             raise InvalidArgument(
@@ -150,6 +152,21 @@ class TextActor(_Policy):
             "lora_rank": self.lora_rank,
             **self._sb3,
         }
+
+
+def without_text(policy: type, arguments: str) -> InvalidArgument:
+    """What to say of a policy that was not told what to write with.
+
+    Args:
+        policy: its class.
+        arguments: those of the algorithm that tell it.
+    """
+    return InvalidArgument(
+        "policy_kwargs",
+        None,
+        f"{policy.__name__} needs the environment's model and rules of tokens",
+        f"Give the algorithm {arguments}, from rlhf_gym.agents.sb3",
+    )
 
 
 def check_spaces(

@@ -104,6 +104,13 @@ def add_query(
     return number
 
 
+def query_number(sqlite: sqlite3.Connection, query: Query) -> int | None:
+    """Number of a query; None if it is not stored."""
+    digest = query_digest(query, [to_item(segment) for segment in query.segments])
+    row = sqlite.execute("select id from queries where digest = ?", (digest,)).fetchone()
+    return None if row is None else int(row["id"])
+
+
 def read_query(sqlite: sqlite3.Connection, query_id: int) -> StoredQuery:
     """One query with its segments.
 

@@ -6,12 +6,16 @@ from typing import Any
 import gymnasium as gym
 import pytest
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnvWrapper
+from sb3_contrib import ARS
+from stable_baselines3 import A2C, DQN
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
 from rlhf_gym.agents.ppo import PPO
 from rlhf_gym.agents.sb3 import (
     LMActorCriticPolicy,
+    LMARSPolicy,
+    LMQPolicy,
     lm_policy_kwargs,
 )
 from rlhf_gym.core.errors import InvalidArgument, TokenizerMismatch
@@ -68,6 +72,28 @@ def test_wrong_spaces_are_refused(
     single = TextGenerationEnv(["a film"], tokenizer, reference=make_model(), max_response_tokens=3)
     with pytest.raises(InvalidArgument, match="without the mask"):
         stock.agent("PPO", _Other(single))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "policy", "remedy"),
+    [
+        (A2C, LMActorCriticPolicy, r"policy_kwargs=lm_policy_kwargs\(env\)"),
+        (DQN, LMQPolicy, r"\*\*lm_q_kwargs\(env\)"),
+        (ARS, LMARSPolicy, r"\*\*lm_ars_kwargs\(env\)"),
+    ],
+)
+def test_a_policy_that_was_not_told_what_to_write_with_says_what_is_missing(
+    algorithm: Any, policy: Any, remedy: str, make_env: Maker
+) -> None:
+    with pytest.raises(InvalidArgument, match=f"{policy.__name__} needs.*{remedy}"):
+        algorithm(policy, make_sb3_env(make_env()))
+
+
+def test_normalised_observations_are_refused(make_env: Maker) -> None:
+    env = make_sb3_env(make_env())
+    agent = A2C(LMActorCriticPolicy, VecNormalize(env), policy_kwargs=lm_policy_kwargs(env))
+    with pytest.raises(InvalidArgument, match="norm_obs=False"):
+        agent.learn(10)
 
 
 def test_environments_it_cannot_start_from(make_env: Maker, make_model: Maker) -> None:

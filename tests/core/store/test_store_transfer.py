@@ -9,7 +9,7 @@ import pytest
 from rlhf_gym.core.data import read_records
 from rlhf_gym.core.errors import InvalidArgument, InvalidData
 from rlhf_gym.core.feedback import ControlSegment, Query, TextSegment
-from rlhf_gym.core.labels import Demonstration, Edit, Ranking, Rating, Skip, Thumb
+from rlhf_gym.core.labels import Demonstration, Edit, Likert, Ranking, Rating, Skip, Thumb
 from rlhf_gym.core.store import FeedbackStore
 from rlhf_gym.core.store.transfer import export_feedback, import_feedback
 from rlhf_gym.core.supervised.preference_records import read_judgements
@@ -140,3 +140,58 @@ DATA = os.environ.get("RLHF_GYM_DATA")
 def test_real_sets_need_no_touch(store, name, labels, repeated):
     report = import_feedback(store, Path(str(DATA)) / name)
     assert report == (labels, repeated, [])
+
+
+def test_an_export_imported_into_another_store_says_the_same(store, tmp_path):
+    lines = [
+        {"prompt": "p", "completion": "a", "rating": 3, "scale": "5 levels", "rater": "anna"},
+        {"prompt": "p", "completion": "b", "rating": 9, "scale": "marks", "rater": "bob"},
+        {"prompt": "p", "chosen": "x", "rejected": "y", "rater": "anna", "seconds": 4.0}
+        | {"stopped": [True, False], "scores": [2, 1], "meaning": "m"},
+        {"prompt": "p", "chosen": "y", "rejected": "x", "rater": "bob", "weight": 2},
+        {"prompt": "p", "chosen": "x", "rejected": "y", "tie": True, "rater": "cleo"},
+        {"prompt": "q", "chosen": "x", "rejected": "y", "skip": True},
+    ]
+    import_feedback(store, write(tmp_path / "labels.jsonl", lines))
+    given = store.feedback()
+    assert [g.label for g in given[:2]] == [Likert(3), Rating(9.0)]
+    # One question, on which they disagree.
+    assert len({g.query_id for g in given[2:]}) == 1
+    assert [g.label for g in given[2:4]] == [Ranking((0, 1)), Ranking((1, 0))]
+    assert [g.rater for g in given] == ["anna", "bob", "anna", "bob", "cleo"]
+    assert given[2].seconds == 4.0
+    # Of a rater who was not known: the weight of the first record that names them.
+    assert store.raters() == {"anna": 1.0, "bob": 1.0, "cleo": 1.0}
+
+    export_feedback(store, tmp_path / "out.jsonl")
+    first, second = read_judgements(tmp_path / "out.jsonl")[2:4]
+    assert (first.stopped, first.worth, first.meaning) == ((True, False), (2, 1), "m")
+    assert (second.stopped, second.worth, second.meaning) == ((False, True), (1, 2), "m")
+    with FeedbackStore(tmp_path / "copy.db") as copy:
+        import_feedback(copy, tmp_path / "out.jsonl")
+        export_feedback(copy, tmp_path / "again.jsonl")
+    assert read_judgements(tmp_path / "out.jsonl") == read_judgements(tmp_path / "again.jsonl")
+    assert [j.scale for j in read_judgements(tmp_path / "again.jsonl")][:2] == ["5 levels", "marks"]
+
+
+def test_the_weight_of_a_new_rater_is_that_of_the_file(store, tmp_path):
+    record = {"prompt": "p", "chosen": "x", "rejected": "y", "rater": "anna", "weight": 3}
+    import_feedback(store, write(tmp_path / "labels.jsonl", [record]))
+    assert store.raters() == {"anna": 3.0}
+    store.set_weight("anna", 0.5)
+    import_feedback(store, tmp_path / "labels.jsonl")
+    assert store.raters() == {"anna": 0.5}
+
+
+def test_a_text_has_one_scale(store, tmp_path):
+    rated = {"prompt": "p", "completion": "a", "rater": "anna"}
+    lines = [rated | {"rating": 3, "scale": "stars"}, rated | {"rating": 9, "scale": "marks"}]
+    report = import_feedback(store, write(tmp_path / "labels.jsonl", lines))
+    assert report.labels == 1
+    assert "'stars'" in str(report.problems[0])
+
+
+def test_an_unknown_rater_is_named(store, tmp_path):
+    import_feedback(store, write(tmp_path / "labels.jsonl", RECORDS), rater="anna")
+    with pytest.raises(InvalidArgument, match="anna"):
+        export_feedback(store, tmp_path / "out.jsonl", raters=["ana"])
