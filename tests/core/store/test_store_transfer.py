@@ -70,17 +70,16 @@ def test_bad_lines_are_named_and_the_others_kept(store, tmp_path):
         "[1, 2]",
         {"prompt": "The film", "chosen": "same", "rejected": "same"},
         {"prompt": "The film"},
-        {"prompt": "\ud800", "chosen": "a", "rejected": "b"},
         {"prompt": 3, "completion": "is great."},
+        {"prompt": "\ud800", "chosen": "a", "rejected": "b"},
         RECORDS[4],
     ]
     report = import_feedback(store, write(tmp_path / "labels.jsonl", lines))
-    assert report.labels == 2
+    assert report.labels == 3  # half a character is read as U+FFFD
+    assert store.feedback()[1].query.segments[0].prompt == "\ufffd"
     problems = [str(problem) for problem in report.problems]
-    assert len(problems) == 6
-    for number, problem in zip(range(2, 8), problems, strict=True):
-        if number != 6:
-            assert f"line {number}" in problem
+    for number, problem in zip(range(2, 7), problems, strict=True):
+        assert f"line {number}" in problem
     with pytest.raises(InvalidData, match="no label could be read"):
         import_feedback(store, write(tmp_path / "bad.jsonl", lines[1:3]))
     assert "bad.jsonl" not in store.raters()
