@@ -206,7 +206,7 @@ def make_sb3_env(
             that is shaped for another discount.
     """
     if isinstance(env, str | EnvSpec):
-        vector = gym.make_vec(env, num_envs=1 if num_envs is None else num_envs, **kwargs)
+        vector = make_vector(env, 1 if num_envs is None else num_envs, **kwargs)
     else:
         vector = _as_vector(env)
         if kwargs or num_envs not in (None, vector.num_envs):
@@ -227,6 +227,34 @@ def make_sb3_env(
             stacklevel=2,
         )
     return VecMonitor(adapted, filename=monitor, info_keywords=tuple(info_keywords))
+
+
+def make_vector(env: str | EnvSpec, num_envs: int, **kwargs: Any) -> VectorEnv[Any, Any, Any]:
+    """Environments side by side, without a dead step between episodes: native if the task has that.
+
+    Gymnasium's own default has one, and so have native vectors such as CartPole's; then single
+    environments are stepped in turn.
+
+    Args:
+        env: an id or spec for `gym.make_vec`.
+        num_envs: how many.
+        **kwargs: of `gym.make_vec` and the environment.
+    """
+    spec = gym.spec(env) if isinstance(env, str) else env
+    if {"vectorization_mode", "vector_kwargs", "autoreset_mode"} & kwargs.keys():
+        return gym.make_vec(env, num_envs=num_envs, **kwargs)
+    if spec.vector_entry_point is not None:
+        vector = gym.make_vec(env, num_envs=num_envs, **kwargs)
+        if vector.metadata.get("autoreset_mode") is not AutoresetMode.NEXT_STEP:
+            return vector
+        vector.close()
+    return gym.make_vec(
+        env,
+        num_envs=num_envs,
+        vectorization_mode="sync",
+        vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
+        **kwargs,
+    )
 
 
 def required_gamma(env: VecEnv) -> float | None:

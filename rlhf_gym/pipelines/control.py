@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.error import Error as GymnasiumError
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 
 from rlhf_gym.agents.preference_learning import PreferenceConfig
 from rlhf_gym.agents.sb3.control import CONTROL_AGENTS, ControlAgent
@@ -20,7 +20,7 @@ from rlhf_gym.core.calibration import Estimate, mean_interval
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.preferences import LabelSchedule, RewardLearnerConfig
 from rlhf_gym.core.supervised.common import check_writable, write_json
-from rlhf_gym.envs.sb3 import GymnasiumVecEnv
+from rlhf_gym.envs.sb3 import GymnasiumVecEnv, make_vector
 from rlhf_gym.envs.taught import TaughtVecEnv
 from rlhf_gym.pipelines.control_learning import SchemeTraining
 from rlhf_gym.pipelines.control_settings import TASKS
@@ -138,11 +138,7 @@ def make_control_environment(env_id: str, num_envs: int, **kwargs: Any) -> Vecto
     import rlhf_gym  # noqa: F401  registers the tasks
 
     try:
-        if gym.spec(env_id).vector_entry_point is None:
-            # Gymnasium's own default has a dead step after each episode.
-            kwargs["vector_kwargs"] = {"autoreset_mode": AutoresetMode.SAME_STEP}
-            kwargs["vectorization_mode"] = "sync"
-        return gym.make_vec(env_id, num_envs=num_envs, **kwargs)
+        return make_vector(env_id, num_envs, **kwargs)
     except (GymnasiumError, TypeError) as error:
         raise InvalidArgument(
             "env", env_id, str(error), "`rlhf-gym list` shows the environments"

@@ -128,6 +128,10 @@ def _registered_task(config: EnvironmentConfig, settings: dict[str, Any]) -> Vec
         "max_response_tokens": config.max_response_tokens,
     }
     overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    try:  # before a reward is looked for, which may not be meant for this task
+        gym.spec(config.env)
+    except GymnasiumError as error:
+        raise _no_such_task(config.env, error) from error
     if config.reward is not None:
         overrides["reward"] = load_reward(config.reward, "reward", config.device)
     if config.gold is not None:
@@ -139,9 +143,11 @@ def _registered_task(config: EnvironmentConfig, settings: dict[str, Any]) -> Vec
     try:
         return gym.make_vec(config.env, num_envs=config.num_envs, **{**overrides, **settings})
     except GymnasiumError as error:
-        raise InvalidArgument(
-            "env", config.env, str(error), "`rlhf-gym list` shows the environments"
-        ) from error
+        raise _no_such_task(config.env, error) from error
+
+
+def _no_such_task(env_id: str, error: Exception) -> InvalidArgument:
+    return InvalidArgument("env", env_id, str(error), "`rlhf-gym list` shows the environments")
 
 
 def _own_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:

@@ -240,3 +240,18 @@ def test_stock_algorithms_run_unmodified(make_env, reference, word_count, algori
     mean, _ = evaluate_policy(agent, agent.get_env(), n_eval_episodes=4)
     assert np.isfinite(mean)
     assert len(agent.ep_info_buffer) > 0
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Acrobot-v1"])
+def test_tasks_of_gymnasium_have_no_dead_step(name: str) -> None:
+    """CartPole has a vector of its own, which has one; Acrobot has none."""
+    env = make_sb3_env(name, num_envs=2)
+    assert env.num_envs == 2
+    env.seed(0)
+    env.reset()
+    for _ in range(520):
+        _, _, dones, infos = env.step(np.zeros(2, np.int64))
+        if dones.any():
+            assert "terminal_observation" in infos[int(np.flatnonzero(dones)[0])]
+            return
+    pytest.fail("no episode ended")

@@ -106,6 +106,16 @@ def test_mistakes_are_named(flags: tuple[str, ...], problem: str, tmp_path: Path
         run(tmp_path, *flags)
 
 
+def test_a_task_that_is_misspelt_is_named_before_its_reward_is_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match=r"env='rlhf_gym/Piza-v0'"):
+        run(tmp_path, "--env", "rlhf_gym/Piza-v0", "--agent", "ppo", "--reward", "gold")
+
+
+def test_a_task_of_gymnasium_with_a_native_vector(tmp_path: Path) -> None:
+    flags = ("--env", "CartPole-v1", "--reward", "gold", "--no-task-settings")
+    assert run(tmp_path, *flags).timesteps >= 200
+
+
 def test_what_is_a_task_of_acting() -> None:
     assert is_control("rlhf_gym/Pizza-v0")
     assert is_control("CartPole-v1")
