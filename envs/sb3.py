@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -240,6 +241,9 @@ def make_vector(env: str | EnvSpec, num_envs: int, **kwargs: Any) -> VectorEnv[A
         num_envs: how many.
         **kwargs: of `gym.make_vec` and the environment.
     """
+    if isinstance(env, str) and ":" in env:  # "package:Task-v0", as gym.make takes it
+        package, _, env = env.partition(":")
+        importlib.import_module(package)
     spec = gym.spec(env) if isinstance(env, str) else env
     if {"vectorization_mode", "vector_kwargs", "autoreset_mode"} & kwargs.keys():
         return gym.make_vec(env, num_envs=num_envs, **kwargs)

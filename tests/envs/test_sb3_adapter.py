@@ -242,7 +242,7 @@ def test_stock_algorithms_run_unmodified(make_env, reference, word_count, algori
     assert len(agent.ep_info_buffer) > 0
 
 
-@pytest.mark.parametrize("name", ["CartPole-v1", "Acrobot-v1"])
+@pytest.mark.parametrize("name", ["CartPole-v1", "Acrobot-v1", "rlhf_gym:rlhf_gym/Pizza-v0"])
 def test_tasks_of_gymnasium_have_no_dead_step(name: str) -> None:
     """CartPole has a vector of its own, which has one; Acrobot has none."""
     env = make_sb3_env(name, num_envs=2)
