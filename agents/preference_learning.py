@@ -24,6 +24,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from rlhf_gym.agents.checkpoint import prepare_folder
+from rlhf_gym.agents.detours import take_detours
 from rlhf_gym.agents.rounds import AgentT, load_agent, newest_round, save_round
 from rlhf_gym.agents.sb3.relabelling import relabel
 from rlhf_gym.agents.state_files import read_state
@@ -55,6 +56,13 @@ class PreferenceConfig:
     persistence: float = 0.0
     """Probability with which a random step repeats the one before it. Where a thing has to be done
     several times before it helps, chance alone hardly ever does it."""
+    detours: int = 0
+    """Steps before each round of questions after the first, of all environments together, in which
+    the agent does what it thinks best, but now and then one random act several times instead; like
+    those of `explore` they are asked about, not learned from. So what the agent has given up is
+    asked about too. With them disagreement is a better choice of pairs than chance."""
+    detour_length: int = 8
+    """Most steps of a detour. It takes effect with `detours`."""
     automated_weight: float = 0.0
     """Weight of the task's own reward beside the learned one, whose deviation is 1 a step."""
     supervisor: float = 0.0
@@ -63,9 +71,13 @@ class PreferenceConfig:
     """Keep pictures in the clips, for people; the environment must draw rgb_array."""
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "explore"):
+        for name in ("rounds", "explore", "detour_length"):
             if getattr(self, name) < 1:
                 raise InvalidArgument(name, getattr(self, name), "not a count", "Give 1 or more")
+        if self.detours < 0:
+            raise InvalidArgument(
+                "detours", self.detours, "not a number of steps", "Give 0 for none, or more"
+            )
         if not 0 <= self.persistence < 1:
             raise InvalidArgument(
                 "persistence", self.persistence, "not a probability below 1", "Give such as 0.5"
@@ -239,6 +251,13 @@ class PreferenceLearning:
             done = drawn
         self.taught.episodes.clear()
 
+    def take_detours(self, agent: BaseAlgorithm) -> None:
+        """Episodes to ask about in which the agent does something else now and then."""
+        config, seed = self.config, (self.seed, self.learner.asked)
+        spacing = config.learner.segment_length
+        take_detours(agent, config.detours, config.detour_length, spacing, seed)
+        self.taught.episodes.clear()
+
     def ask_if_due(self, agent: BaseAlgorithm, progress: float) -> None:
         """A round of questions, if enough of them are due; to be called between rollouts.
 
@@ -251,6 +270,8 @@ class PreferenceLearning:
         round_size = -(-(schedule.total - schedule.due(0.0)) // self.config.rounds)
         left = schedule.total - self.learner.asked
         if left > 0 and missing >= min(round_size, left):
+            if self.config.detours:
+                self.take_detours(agent)
             self._keep(self.learner.ask(missing), agent)
             self.save(agent)
 

@@ -18,12 +18,11 @@ from rlhf_gym.agents.preference_learning import PreferenceConfig
 from rlhf_gym.agents.sb3.control import CONTROL_AGENTS, ControlAgent
 from rlhf_gym.core.calibration import Estimate, mean_interval
 from rlhf_gym.core.errors import InvalidArgument
-from rlhf_gym.core.preferences import LabelSchedule, RewardLearnerConfig
 from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv, make_vector
 from rlhf_gym.envs.taught import TaughtVecEnv
 from rlhf_gym.pipelines.control_learning import SchemeTraining
-from rlhf_gym.pipelines.control_settings import TASKS
+from rlhf_gym.pipelines.control_settings import SETTINGS, TASKS
 from rlhf_gym.pipelines.imitation import ImitationMethod, by_demonstrations
 from rlhf_gym.rewards.control_schemes import control_scheme
 from rlhf_gym.rewards.learned import AutomatedReward
@@ -55,8 +54,8 @@ class TeachingConfig:
     """Settings of learning from comparisons; --labels sets preferences.schedule.total."""
     task_settings: bool = True
     """Where settings were found for a task (`control_settings`), use them: for the agent as far as
-    agent_kwargs says nothing else, and in place of preferences.schedule, .learner and
-    .rounds where these are as they are by default."""
+    agent_kwargs says nothing else, and in place of preferences.schedule, .learner, .rounds,
+    .explore and .detours where these are as they are by default."""
     evaluation_episodes: int = 100
     """Episodes, of the deterministic policy, in which the trained agent is judged."""
 
@@ -67,15 +66,17 @@ class TeachingConfig:
 
     def for_task(self, env_id: str) -> PreferenceConfig:
         """The settings of learning from comparisons, the task's own and `labels` in them."""
-        given = self.preferences
-        schedule, learner, rounds = given.schedule, given.learner, given.rounds
+        given, plain = self.preferences, PreferenceConfig()
+        own: dict[str, Any] = {}
         if self.task_settings and env_id in TASKS:
             found = TASKS[env_id].preferences()
-            schedule = found.schedule if schedule == LabelSchedule() else schedule
-            learner = found.learner if learner == RewardLearnerConfig() else learner
-            rounds = found.rounds if rounds == PreferenceConfig().rounds else rounds
-        schedule = replace(schedule, total=self.labels)
-        return replace(given, schedule=schedule, learner=learner, rounds=rounds)
+            own = {
+                name: getattr(found, name)
+                for name in SETTINGS
+                if getattr(given, name) == getattr(plain, name)
+            }
+        config = replace(given, **own)
+        return replace(config, schedule=replace(config.schedule, total=self.labels))
 
     def for_agent(self, env_id: str, agent: str) -> dict[str, Any]:
         """The task's own settings of an agent, the same whatever pays it; none without any."""

@@ -68,7 +68,8 @@ def test_a_task_brings_its_settings_and_yours_win() -> None:
     mine = PreferenceConfig(learner=RewardLearnerConfig(segment_length=5))
     assert TeachingConfig(preferences=mine).for_task(pizza).learner == mine.learner
     assert TeachingConfig().for_agent(pizza, "sb3.ppo")["gamma"] == 1.0
-    assert found.rounds == 30
+    assert (found.rounds, found.detours) == (30, 7168)
+    assert TeachingConfig().for_task("rlhf_gym/Navigation-v0").explore == 2000
     assert TeachingConfig(preferences=PreferenceConfig(rounds=5)).for_task(pizza).rounds == 5
     assert TeachingConfig(task_settings=False).for_agent(pizza, "sb3.ppo") == {}
     assert TeachingConfig().for_task("CartPole-v1") == PreferenceConfig()
