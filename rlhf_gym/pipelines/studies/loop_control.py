@@ -19,6 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from rlhf_gym.agents.preference_learning import PreferenceConfig, PreferenceLearning
 from rlhf_gym.agents.sb3.control import CONTROL_AGENTS
+from rlhf_gym.core.preferences import RewardLearnerConfig
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.pipelines.control import EVALUATION_SEED, judge, make_control_environment
 from rlhf_gym.pipelines.control_settings import TASKS
@@ -68,8 +69,11 @@ def teaching(way: Way) -> PreferenceConfig:
         rate="uniform",
         until=1 - 1 / ROUNDS,  # the last ones are acted on for as long as the others
     )
-    learner = replace(config.learner, selection=way.selection)
-    return replace(config, schedule=schedule, learner=learner, rounds=max(1, way.rounds - 1))
+    # What rounds are worth by themselves: without detours, which only later rounds have.
+    plain = RewardLearnerConfig()
+    learner = replace(config.learner, selection=way.selection, candidates=plain.candidates)
+    rounds = max(1, way.rounds - 1)
+    return replace(config, schedule=schedule, learner=learner, rounds=rounds, detours=0)
 
 
 def train(config: PreferenceConfig, agent_settings: dict[str, Any], seed: int) -> dict[str, Any]:
