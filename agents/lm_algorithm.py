@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from rlhf_gym.agents.config import TextAlgorithmConfig, make_config
 from rlhf_gym.agents.lm_policy import LMPolicy
 from rlhf_gym.agents.metrics import UpdateMetrics
 from rlhf_gym.agents.optimizers import make_optimizer
+from rlhf_gym.agents.saved_file import check_saved_file
 from rlhf_gym.agents.stepping import TextStepper, make_stepper
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
@@ -230,6 +232,21 @@ class LMAlgorithm(BaseAlgorithm):
         # SB3 may have reset the environment; the first wave must not throw those prompts away.
         self._observation_is_fresh = self._last_obs is not before
         return result
+
+    @classmethod
+    def load(cls, path: str | Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> Self:
+        """An agent from a file that `save` wrote.
+
+        Args:
+            path: of the file.
+            *args: of SB3's `load`: `env`, `device` and so on.
+            **kwargs: likewise.
+
+        Raises:
+            InvalidCheckpoint: foreign, of another agent, truncated or no zip file.
+        """
+        check_saved_file(path, cls.__name__, cls.config_class.__name__)
+        return super().load(path, *args, **kwargs)
 
     @classmethod
     def resume(
