@@ -126,7 +126,7 @@ def answered_by(episodes: Episodes, rows: list[int], answers: Sequence[str]) -> 
     """
     time, width, rules = episodes.mask.shape[1], episodes.prompt_width, episodes.rules
     encoded = episodes.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
-    stop = min(rules.stop_ids)
+    stop = rules.stop_ids[0]  # the tokenizer's EOS, of several
     written = [[*ids, stop][:time] for ids in encoded]
     lengths = torch.tensor([len(ids) for ids in written])
     tail = torch.tensor([ids + [rules.pad_id] * (time - len(ids)) for ids in written])

@@ -192,7 +192,20 @@ class RewardModel(ScoreTerm):
             lengths = torch.tensor([len(row) for row in rows])
             return ids, torch.arange(ids.shape[1]) < lengths.unsqueeze(-1)
         self._check_ids(episodes, limit)
-        return episodes.input_ids.cpu(), episodes.attention_mask.bool().cpu()
+        return self._with_own_end(episodes), episodes.attention_mask.bool().cpu()
+
+    def _with_own_end(self, episodes: Episodes) -> Tensor:
+        """The policy's ids on the CPU, EOS in place of every other token that ends a response.
+
+        Chat models have several, and a reward model is trained on responses that EOS ends.
+        """
+        ids, stops = episodes.input_ids.cpu(), episodes.rules.stop_ids
+        end = None if self.tokenizer is None else self.tokenizer.eos_token_id
+        if end not in stops or len(stops) == 1:
+            return ids
+        responses = ids[:, episodes.prompt_width :]
+        ended = torch.isin(responses, torch.tensor(stops))
+        return torch.cat([ids[:, : episodes.prompt_width], responses.masked_fill(ended, end)], 1)
 
     def _encode_texts(self, episodes: Episodes) -> list[list[int]]:
         """Token ids of each prompt and response under the model's own tokenizer."""

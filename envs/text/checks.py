@@ -17,6 +17,7 @@ from rlhf_gym.core.errors import (
     InvalidPrompt,
     TokenizerMismatch,
 )
+from rlhf_gym.core.tokenizers import end_token_ids
 from rlhf_gym.core.tokens import TokenRules
 from rlhf_gym.envs.text import grammars
 from rlhf_gym.envs.text.automata import TokenAutomaton, forbid_sequences
@@ -69,8 +70,9 @@ def make_rules(
     temperature: float,
     stop_token_ids: Sequence[int] | None,
     banned_token_ids: Sequence[int],
+    reference: nn.Module | None = None,
 ) -> TokenRules:
-    """The token rules of a tokenizer.
+    """The token rules of a tokenizer; the reference may know more tokens that end a response.
 
     Raises:
         TokenizerMismatch: no PAD, no EOS to stop at, PAD equal to a stop token, ids out of range.
@@ -92,7 +94,10 @@ def make_rules(
                 "Give the tokenizer an EOS token, or pass stop_token_ids (an empty tuple for "
                 "responses that always take max_response_tokens)",
             )
-        stop_token_ids = (tokenizer.eos_token_id,)
+        from transformers import PreTrainedModel
+
+        model = reference if isinstance(reference, PreTrainedModel) else None
+        stop_token_ids = end_token_ids(tokenizer, model)
     return TokenRules(
         vocab_size=len(tokenizer),
         pad_id=tokenizer.pad_token_id,

@@ -88,7 +88,8 @@ class TextGenerationVectorEnv(AgentSide):
         max_prompt_tokens: P; by default the longest prompt's.
         max_response_tokens: T, the response budget.
         temperature: divides the logits of policy and reference alike.
-        stop_token_ids: the first of these ends a response; by default the tokenizer's EOS.
+        stop_token_ids: the first of these ends a response; by default the tokenizer's EOS, and what
+            the reference's generation settings list beside it.
         banned_token_ids: never legal, besides PAD.
         min_response_tokens: no stop token is legal among the first so many.
         top_k: only the reference's k likeliest tokens are legal; costs a cached reference pass per
@@ -180,14 +181,14 @@ class TextGenerationVectorEnv(AgentSide):
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
 
         self.tokenizer = checks.tokenizer_of(tokenizer)
-        self.rules = checks.make_rules(
-            self.tokenizer, temperature, stop_token_ids, banned_token_ids
-        )
-        self.prompts = load_prompts(prompts, self.tokenizer, chat_template=chat_template)
-        self.prompt_width = checks.prompt_width_for(self.prompts, max_prompt_tokens)
         model = checks.model_of(reference, device)
         ledger = RewardLedger(reward, gold, model, by_step=reward_timing == "step")
         self.reward, self.gold, self.reference = ledger.reward, ledger.gold, ledger.reference
+        self.rules = checks.make_rules(
+            self.tokenizer, temperature, stop_token_ids, banned_token_ids, self.reference
+        )
+        self.prompts = load_prompts(prompts, self.tokenizer, chat_template=chat_template)
+        self.prompt_width = checks.prompt_width_for(self.prompts, max_prompt_tokens)
         checks.check_reward(self.reward, num_envs, ends=ends, length_limit=length_limit)
         checks.check_fit(self.reference, self.rules, self.prompts, max_response_tokens)
         self.device = checks.device_of(self.reference, device)

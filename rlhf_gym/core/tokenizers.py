@@ -225,6 +225,27 @@ def set_end_token(
     return int(tokenizer.eos_token_id)
 
 
+def end_token_ids(
+    tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel | None
+) -> tuple[int, ...]:
+    """Ids of the tokens that end a text: the tokenizer's EOS first.
+
+    Chat models have several, in a list of their generation settings; it is followed where EOS is in
+    it, without PAD and without ids that the tokenizer does not have.
+
+    Args:
+        tokenizer: has an EOS.
+        model: None for the tokenizer's EOS alone.
+    """
+    end = int(tokenizer.eos_token_id)
+    settings = None if model is None else model.generation_config
+    listed = None if settings is None else settings.eos_token_id
+    if not isinstance(listed, list) or end not in listed:
+        return (end,)
+    others = (int(i) for i in listed if i != tokenizer.pad_token_id and i < len(tokenizer))
+    return tuple(dict.fromkeys((end, *others)))
+
+
 def encode_beginnings(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of texts that something follows: what the tokenizer puts in front, nothing behind.
 

@@ -32,7 +32,8 @@ class EnvironmentConfig:
     model: str | None = None
     """Your own policy and reference: a directory or a hub name."""
     end_token: str | None = None
-    """The token of your own model that ends a response; its tokenizer's EOS if not given."""
+    """The token of your own model that ends a response; if not given, its tokenizer's EOS and what
+    its generation settings list beside it."""
     prompts: str | None = None
     """Your own prompts: a file or folder with a column `prompt`; of a .txt file, every line."""
     prompt_column: str = "prompt"

@@ -18,6 +18,7 @@ from rlhf_gym.core.models import load_tokenizer
 from rlhf_gym.core.tokenizers import (
     check_tokenizer,
     encode_beginnings,
+    end_token_ids,
     ensure_pad_token,
     set_end_token,
     train_tokenizer,
@@ -154,6 +155,19 @@ def test_the_token_that_ends_a_text():
     tokenizer.eos_token = None
     with pytest.raises(TokenizerMismatch, match="no text would ever end"):
         set_end_token(tokenizer, model, None)
+
+
+def test_chat_models_have_several_end_tokens():
+    tokenizer, model = hub_tokenizer(), model_for(9)
+    ensure_pad_token(tokenizer, model)
+    assert end_token_ids(tokenizer, None) == end_token_ids(tokenizer, model) == (0,)
+    model.generation_config.eos_token_id = [8, 0, tokenizer.pad_token_id, 99]
+    assert end_token_ids(tokenizer, model) == (0, 8)  # PAD is never written, 99 is no token
+    model.generation_config.eos_token_id = [8, 7]  # EOS is not in it: set by somebody else
+    assert end_token_ids(tokenizer, model) == (0,)
+    model.generation_config.eos_token_id = [8, 0]
+    set_end_token(tokenizer, model, "f")
+    assert end_token_ids(tokenizer, model) == (tokenizer.eos_token_id,)
 
 
 @pytest.mark.parametrize("closes", [False, True])

@@ -91,6 +91,18 @@ def test_any_of_several_stop_tokens_ends(make_env, play):
     assert terminated.all()
 
 
+def test_every_end_token_that_the_reference_lists_ends(make_env, play, reference):
+    chat = copy.deepcopy(reference)
+    chat.generation_config.eos_token_id = [B, EOS]
+    env = make_env(reference=chat)
+    assert env.rules.stop_ids == (EOS, B)
+    env.reset()
+    ((_, _, terminated, _, info),) = play(env, [[B, EOS]])
+    assert terminated.all()
+    assert info["finish_reason"].tolist() == ["stop", "stop"]
+    assert make_env(reference=chat, stop_token_ids=[EOS]).rules.stop_ids == (EOS,)
+
+
 def test_info_is_empty_until_an_episode_ends_and_has_masks_then(make_env, play):
     env = make_env(gold=lambda prompts, responses: [7.0] * len(prompts))
     env.reset()

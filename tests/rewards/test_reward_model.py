@@ -1,6 +1,7 @@
 """The reward model as a term: ids or text, the last real token, its scale, no dropout."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -106,6 +107,17 @@ def test_scores_are_the_models_own_at_the_last_real_token(classifier, tokenizer)
     torch.testing.assert_close(term.scores(episodes), torch.tensor(expected))
     # credited to the stop token and to the last token, never to PAD
     assert (term.token_rewards(episodes) != 0).nonzero().tolist() == [[0, 1], [1, 2]]
+
+
+def test_every_end_of_a_response_is_read_as_the_one_it_was_trained_with(classifier, tokenizer):
+    several = TokenRules(vocab_size=len(tokenizer), pad_id=PAD, stop_ids=(EOS, 7))
+    ended_by_another = make_episodes(tokenizer, ["dull film", "plot"], ["fine dull", "not <eos>"])
+    assert ended_by_another.input_ids[0].tolist()[-1] == 7
+    episodes = dataclasses.replace(ended_by_another, rules=several)
+    # "dull" within the prompt stays what it is.
+    expected = [own_score(classifier, [7, 5, 4, EOS]), own_score(classifier, [8, 6, EOS])]
+    scores = RewardModel(classifier, tokenizer).scores(episodes)
+    torch.testing.assert_close(scores, torch.tensor(expected))
 
 
 def test_dropout_is_off_and_the_mode_stays(classifier, tokenizer):

@@ -12,7 +12,12 @@ from rlhf_gym.core.devices import Device
 from rlhf_gym.core.models import disable_dropout, load_causal_lm, load_tokenizer, quiet_transformers
 from rlhf_gym.core.sampler import complete
 from rlhf_gym.core.supervised.trainer import Batch, Examples, Metrics
-from rlhf_gym.core.tokenizers import check_tokenizer, ensure_pad_token, set_end_token
+from rlhf_gym.core.tokenizers import (
+    check_tokenizer,
+    end_token_ids,
+    ensure_pad_token,
+    set_end_token,
+)
 from rlhf_gym.core.tokens import TokenRules
 
 if TYPE_CHECKING:
@@ -91,7 +96,7 @@ def sample_completions(
         max_tokens: longest completion.
         seed: of the randomness.
     """
-    pad, end = int(tokenizer.pad_token_id), int(tokenizer.eos_token_id)
+    pad, ends = int(tokenizer.pad_token_id), end_token_ids(tokenizer, model)
     width = max(map(len, prompts))
     rows = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
     real = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
@@ -99,7 +104,7 @@ def sample_completions(
         model,
         torch.tensor(rows, device=model.device),
         torch.tensor(real, device=model.device),
-        TokenRules(len(tokenizer), pad, (end,)),
+        TokenRules(len(tokenizer), pad, ends),
         max_tokens,
         torch.Generator(model.device).manual_seed(seed),
     )

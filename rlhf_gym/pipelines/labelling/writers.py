@@ -11,7 +11,7 @@ import torch
 from rlhf_gym.core.ai_models import Endpoint
 from rlhf_gym.core.sampler import complete
 from rlhf_gym.core.supervised.language_model import load_for_training
-from rlhf_gym.core.tokenizers import encode_beginnings
+from rlhf_gym.core.tokenizers import encode_beginnings, end_token_ids
 from rlhf_gym.core.tokens import TokenRules
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -33,8 +33,8 @@ class DirectoryWriter:
     def __init__(self, source: str, *, max_tokens: int = 64, temperature: float = 1.0) -> None:
         self.model, self.tokenizer = load_for_training(source)
         self.max_tokens = max_tokens
-        pad, end = int(self.tokenizer.pad_token_id), int(self.tokenizer.eos_token_id)
-        self.rules = TokenRules(len(self.tokenizer), pad, (end,), temperature)
+        pad, ends = int(self.tokenizer.pad_token_id), end_token_ids(self.tokenizer, self.model)
+        self.rules = TokenRules(len(self.tokenizer), pad, ends, temperature)
         self.provenance: Mapping[str, Any] = {
             "model": source,
             "max_tokens": max_tokens,
