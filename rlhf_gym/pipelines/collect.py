@@ -25,6 +25,7 @@ from rlhf_gym.core.labels import Skip
 from rlhf_gym.core.models import load_causal_lm
 from rlhf_gym.core.supervised.common import check_writable
 from rlhf_gym.core.tokenizers import check_same_tokens
+from rlhf_gym.pipelines.counting import counting
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
 from rlhf_gym.pipelines.generation import Generation, draw_prompts, generate, text_task
 
@@ -64,6 +65,8 @@ class CollectConfig:
     """What the labeler knows: the gold reward or the score; by default gold if there is one."""
     seed: int = 0
     """Of prompts, sampling and labeler."""
+    progress: bool = True
+    """Show a progress bar."""
 
     def __post_init__(self) -> None:
         fewest = 2 if self.question in ("ranking", "best") else 1
@@ -116,7 +119,8 @@ def collect(config: CollectConfig) -> CollectResult:
     task = text_task(env)
     model = policy_model(config.policy, task.reference, task.tokenizer)
     prompts = np.repeat(draw_prompts(task, config.prompts, config.seed), config.completions)
-    generations = generate(model, env, prompts, seed=config.seed)
+    with counting("collect", len(prompts), shown=config.progress) as advance:
+        generations = generate(model, env, prompts, seed=config.seed, advance=advance)
     values = judged(generations, config.judge)
     truth = {(g.prompt, g.completion): v for g, v in zip(generations, values, strict=True)}
     rater = config.ai.labeler() if config.labeler == MODEL else _teacher(config, truth, values)

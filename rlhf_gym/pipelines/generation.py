@@ -6,7 +6,7 @@ agent would be paid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,7 @@ def generate(
     *,
     seed: int,
     deterministic: bool = False,
+    advance: Callable[[int], None] | None = None,
 ) -> list[Generation]:
     """Let a model answer prompts of an environment, `num_envs` at a time.
 
@@ -120,6 +121,7 @@ def generate(
         prompts: indices of its prompts; one may occur many times.
         seed: of the sampling.
         deterministic: take the most probable token instead of sampling.
+        advance: told, again and again, how many more responses there are.
 
     Returns:
         One response per index, in order.
@@ -132,6 +134,8 @@ def generate(
         # The last wave is filled up; what its spare rows write is thrown away.
         filled = np.resize(part, task.num_envs)
         generations += wave.run(filled)[: len(part)]
+        if advance is not None:
+            advance(len(part))
     return generations
 
 

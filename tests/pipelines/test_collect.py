@@ -48,6 +48,15 @@ def test_an_oracle_prefers_what_is_worth_more(tmp_path: Path) -> None:
     assert any(better > worse for better, worse in (record["scores"] for record in records))
 
 
+def test_a_bar_counts_responses_if_wanted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collected(tmp_path, prompts=20)
+    assert "40/40" in capsys.readouterr().out
+    collected(tmp_path, prompts=20, progress=False)
+    assert capsys.readouterr().out == ""
+
+
 def test_the_reward_model_stage_reads_them(tmp_path: Path) -> None:
     result, records = collected(tmp_path, completions=4)
     judgements = read_judgements(result.output)

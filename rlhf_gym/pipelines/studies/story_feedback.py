@@ -78,6 +78,7 @@ def feedback_config(files: StoryFiles, output: Path, *, held_out: bool, seed: in
         completions=2,
         labeler="oracle" if held_out else "mistake",
         seed=seed,
+        progress=False,
     )
 
 
