@@ -257,6 +257,25 @@ def test_every_kind_by_keyboard_and_by_mouse(store, serve, sit, tmp_path):
     assert written == ["is great, really.", "was long.", "An answer", "is fine.", "is fine."]
 
 
+def test_choices_are_shown_as_they_were_given(store, serve, sit):
+    store.add(
+        [
+            Query(ONE, "choice", choices=("polite", "iOS", "Rude")),
+            Query((TextSegment("The film", "is great."),), "review"),
+        ]
+    )
+    with serve() as address:
+        rater = sit(address)
+        rater.sees(1)
+        first_letters = """() => [...document.querySelectorAll('.answers button span')].map(
+            span => getComputedStyle(span, '::first-letter').textTransform)"""
+        assert rater.page.evaluate(first_letters) == ["none"] * 3
+        rater.click("iOS")
+        rater.sees(2)
+        # What the page itself says begins with a capital.
+        assert set(rater.page.evaluate(first_letters)) == {"uppercase"}
+
+
 def test_clips_show_the_same_moment(store, serve, sit):
     store.add([Query((clip(5, 50), clip(3, 150)))])
     with serve() as address:

@@ -1,7 +1,8 @@
 // How each question is shown and answered. A kind gives:
 //   title     what is asked
 //   body      nodes between the prompt and the actions
-//   actions   buttons: { name, keys, run, tone, off() }; a key alone does what its button does
+//   actions   buttons: { name, keys, run, tone, off(), given }; a key alone does what its button does, and a
+//             name that was given with the query is shown as it is
 //   key       optional, sees keys that no action takes
 //   draft     optional, what is to be kept when the page is left before answering
 // `desk` gives send(label), changed() after the rater did something, draft, settings, undone.
@@ -104,7 +105,7 @@ function choice(query, desk) {
     title: "Which of these is right?",
     body: one(query, desk),
     actions: query.choices.map((name, index) => ({
-      name, keys: index < 9 ? [`${index + 1}`] : [], run: () => desk.send({ kind: "choice", index }), tone: "main",
+      name, given: true, keys: index < 9 ? [`${index + 1}`] : [], run: () => desk.send({ kind: "choice", index }), tone: "main",
     })),
   };
 }

@@ -67,7 +67,7 @@ function button(action) {
   const key = action.keys[0];
   action.button = el("button", { type: "button", class: action.tone ?? "", "aria-label": action.spoken,
     title: key ? `Key: ${action.keys.join(" or ")}` : null, onclick: released(() => run(action)) },
-  el("span", { dir: "auto" }, label(action)),
+  el("span", { dir: "auto", class: action.given && "given" }, label(action)),
   // A key that is the button's name, or its first word, need not be shown again.
   key && label(action).split(" ")[0] !== key ? kbd(key) : null);
   return action.button;
