@@ -65,6 +65,7 @@ def test_columns_are_renamed(tmp_path: Path) -> None:
         ({"prompt": 3, "chosen": "a", "rejected": "b"}, "prompt=3: here: not a text"),
         ({"chosen": "a", "rejected": "a"}, "both sides are the same"),
         ({"ranking": ["a"]}, "not a list of two or more texts"),
+        ({"ranking": ["a", "b", "a"]}, "ranking='a': here: this text is in it twice"),
         ({"ranking": "ab"}, "not a list of two or more texts"),
         ({"text": "a", "label": 2}, "Rename the column to 'rating'"),
         ({"text": "a", "rating": "high"}, "rating='high': here: no finite number"),

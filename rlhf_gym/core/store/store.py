@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidData
-from rlhf_gym.core.feedback import Query, check_label
+from rlhf_gym.core.feedback import Query, TextSegment, check_label
 from rlhf_gym.core.labels import Label
 from rlhf_gym.core.store.reader import FeedbackReader
 from rlhf_gym.core.store.records import StoredQuery
@@ -99,7 +99,7 @@ class FeedbackStore(FeedbackReader):
 
         Raises:
             InvalidArgument: an overlap below 1, or gold of another length.
-            InvalidData: a gold label that does not answer its query.
+            InvalidData: a gold label that does not answer its query, or the same text twice in one.
         """
         if overlap < 1:
             raise InvalidArgument("overlap", overlap, "nobody would answer", "Give 1 or more")
@@ -108,7 +108,8 @@ class FeedbackStore(FeedbackReader):
             raise InvalidArgument(
                 "gold", len(answers), f"for {len(queries)} queries", "Give one per query"
             )
-        for query, answer in zip(queries, answers, strict=True):
+        for number, (query, answer) in enumerate(zip(queries, answers, strict=True)):
+            _check_different(query, number)
             if answer is not None:
                 check_label(query, answer)
         with self.connection.writing() as sqlite:
@@ -287,3 +288,20 @@ class FeedbackStore(FeedbackReader):
         """Note that the rater has left."""
         with self.connection.writing() as sqlite:
             sqlite.execute("update sessions set ended = ? where id = ?", (time.time(), session))
+
+
+def _check_different(query: Query, number: int) -> None:
+    """Refuse to have a text compared with itself.
+
+    Raises:
+        InvalidData: the same text twice.
+    """
+    texts = [segment for segment in query.segments if isinstance(segment, TextSegment)]
+    for place, segment in enumerate(texts):
+        if segment in texts[:place]:
+            raise InvalidData(
+                f"queries[{number}]",
+                segment.completion,
+                "this text is in it twice",
+                "Give each text once",
+            )

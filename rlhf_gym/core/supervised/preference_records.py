@@ -125,6 +125,11 @@ def judgement(record: Mapping[str, Any], where: str) -> Judgement:
         raise InvalidData(
             "rejected", responses[1], f"{where}: both sides are the same", "Leave the pair out"
         )
+    if column == "ranking" and len(set(responses)) < len(responses) and not tie:
+        twice = next(text for text in responses if responses.count(text) > 1)
+        raise InvalidData(
+            "ranking", twice, f"{where}: this text is in it twice", "Name each text once"
+        )
     return Judgement(
         kind,
         prompt,

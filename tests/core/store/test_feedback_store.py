@@ -190,6 +190,13 @@ def test_gold_and_everyone(store):
         store.add(pairs(1), gold=[Thumb(up=True)])
 
 
+def test_a_text_is_not_compared_with_itself(store):
+    one, other = TextSegment("The film", "is fine."), TextSegment("The film", "is dull.")
+    with pytest.raises(InvalidData, match=r"queries\[1\]='is fine.': this text is in it twice"):
+        store.add([Query((one, other)), Query((one, other, one), "best")])
+    assert store.progress().queries == 0
+
+
 def test_raters_and_sessions(store):
     store.add(pairs(2))
     session = store.begin_session("anna", "a browser")

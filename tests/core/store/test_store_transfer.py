@@ -55,6 +55,14 @@ def test_every_kind_of_record_is_read(store, tmp_path):
     assert first.provenance["where"] == "line 1"
 
 
+def test_a_ranking_of_one_text_twice_is_left_out(store, tmp_path):
+    twice = {"prompt": "The plot", "ranking": ["ends.", "begins.", "ends."]}
+    report = import_feedback(store, write(tmp_path / "labels.jsonl", [RECORDS[2], twice]))
+    assert report.labels == 1
+    (problem,) = report.problems
+    assert "line 2: this text is in it twice" in str(problem)
+
+
 def test_a_second_import_adds_nothing(store, tmp_path):
     path = write(tmp_path / "labels.jsonl", RECORDS)
     import_feedback(store, path)
