@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -28,8 +28,8 @@ class Agreement(NamedTuple):
     Attributes:
         question: what was asked.
         labels: answers given, skips not counted.
-        shared: queries with two answers or more.
-        alpha: Krippendorff's; NaN without shared queries.
+        shared: queries that two raters or more have answered.
+        alpha: Krippendorff's; NaN without shared queries, and where answers are texts or reviews.
         kappas: Cohen's, for every two raters who share queries, by their names.
     """
 
@@ -155,6 +155,9 @@ def answer_table(feedback: Sequence[Feedback]) -> tuple[Floats, list[int], list[
 def _agreement(question: str, feedback: Sequence[Feedback]) -> Agreement:
     table, _, raters = answer_table(feedback)
     given = ~np.isnan(table)
+    # Texts and reviews are answers too, though there is no number for them.
+    answered = {(g.query_id, g.rater) for g in feedback if not isinstance(g.label, Skip)}
+    raters_by_query = Counter(query for query, _ in answered)
     kappas = {
         (raters[a], raters[b]): cohen_kappa(table[:, a], table[:, b])
         for a, b in combinations(range(len(raters)), 2)
@@ -162,8 +165,8 @@ def _agreement(question: str, feedback: Sequence[Feedback]) -> Agreement:
     }
     return Agreement(
         question,
-        int(given.sum()),
-        int((given.sum(1) > 1).sum()),
+        len(answered),
+        sum(count > 1 for count in raters_by_query.values()),
         krippendorff_alpha(table, _SCALES.get(question, "nominal")),
         kappas,
     )

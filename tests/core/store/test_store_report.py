@@ -5,7 +5,18 @@ import math
 import pytest
 
 from rlhf_gym.core.feedback import Query, TextSegment
-from rlhf_gym.core.labels import Best, Edit, Likert, Ranking, Rating, Skip, Thumb
+from rlhf_gym.core.labels import (
+    Accept,
+    Best,
+    Demonstration,
+    Edit,
+    Flag,
+    Likert,
+    Ranking,
+    Rating,
+    Skip,
+    Thumb,
+)
 from rlhf_gym.core.store import EVERYONE, FeedbackStore
 from rlhf_gym.core.store.report import answer_table, answer_value, summarise
 
@@ -88,3 +99,20 @@ def test_equal_answers_have_equal_numbers():
 
 def test_nothing_to_report():
     assert summarise([]) == ([], [], None)
+
+
+def test_texts_and_reviews_are_counted(tmp_path):
+    about = (TextSegment("The film", "is great."),)
+    asked = [Query(about, kind) for kind in ("edit", "review")]
+    asked.append(Query((TextSegment("The film", ""),), "demonstration"))
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        edit, review, demonstration = store.add(asked, overlap=2)
+        store.answer(edit, "anna", Edit("is good."))
+        store.answer(edit, "bob", Skip())
+        store.answer(review, "anna", Accept())
+        store.answer(review, "bob", Flag(("toxic",)))
+        store.answer(demonstration, "anna", Demonstration("is long."))
+        report = summarise(store.feedback())
+    counts = {a.question: (a.labels, a.shared) for a in report.agreements}
+    assert counts == {"edit": (1, 0), "review": (2, 1), "demonstration": (1, 0)}
+    assert all(math.isnan(agreement.alpha) for agreement in report.agreements)
