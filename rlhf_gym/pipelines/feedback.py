@@ -19,7 +19,7 @@ from rlhf_gym.core.store.report import FeedbackReport, summarise
 from rlhf_gym.core.store.transfer import Kind, export_feedback, import_feedback
 
 SHOWN = 10
-"""Problems of an import that are printed one by one."""
+"""Problems of an import that are printed one by one, unless all are wanted."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class ImportConfig:
     """Columns to rename: name in the file, name wanted."""
     overlap: int = 1
     """How many raters shall answer each query, this one included."""
+    all_problems: bool = False
+    """Print every record that is left out, not the first ten alone."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,14 @@ def _import(config: ImportConfig) -> None:
                 f"{file}: {report.labels} labels stored, {report.known} known already, "
                 f"{len(report.problems)} records left out"
             )
-            for problem in report.problems[:SHOWN]:
+            shown = report.problems if config.all_problems else report.problems[:SHOWN]
+            for problem in shown:
                 console.print(f"  {problem}", markup=False)
+            if more := len(report.problems) - len(shown):
+                console.print(
+                    f"  and {more} more. Import it again with --all-problems to see them; labels "
+                    "that are stored already are not stored twice"
+                )
 
 
 def show(report: FeedbackReport, console: Console) -> None:

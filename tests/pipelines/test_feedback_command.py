@@ -29,6 +29,21 @@ def test_import_report_export(tmp_path, monkeypatch, capsys):
     )
 
 
+def test_no_problem_is_kept_back(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pair = {"prompt": "The film", "chosen": "is fine.", "rejected": "is dull."}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair) + "\n" + "{\n" * 13)
+    main(["feedback", "import", "pairs.jsonl"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count("line ") == 10
+    assert "and 3 more. Import it again with --all-problems" in printed
+    main(["feedback", "import", "pairs.jsonl", "--all-problems"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "0 labels stored, 1 known already, 13 records left out" in printed
+    assert all(f"line {number}" in printed for number in range(2, 15))
+    assert "more" not in printed
+
+
 def test_a_store_that_is_not_there(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="2"):

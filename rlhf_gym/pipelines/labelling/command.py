@@ -181,6 +181,8 @@ def fill(store: FeedbackStore, config: LabelConfig, console: Console) -> None:
         )
         for problem in added.problems[:SHOWN]:
             console.print(f"  {problem}", markup=False)
+        if (more := len(added.problems) - SHOWN) > 0:
+            console.print(f"  and {more} more: correct these, and start again to see the others")
     writing = config.writing
     if writing.prompts is not None and writing.model is None and writing.endpoint is None:
         add_prompts(store, _prompts(writing.prompts), config.overlap)
