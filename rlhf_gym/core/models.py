@@ -239,9 +239,12 @@ def _source(path_or_name: PathLike, field: str, *files: str) -> str:
     path = Path(source)
     if path.is_dir():
         if not any((path / name).is_file() for name in files):
-            raise InvalidCheckpoint(
-                field, source, f"the folder has no {files[0]}", "Give a Hugging Face directory"
-            )
+            # A run's folder holds the model that it made, such as a policy, one level down.
+            inside = [
+                str(f) for f in sorted(path.iterdir()) if any((f / n).is_file() for n in files)
+            ]
+            remedy = f"Give {' or '.join(inside)}" if inside else "Give a Hugging Face directory"
+            raise InvalidCheckpoint(field, source, f"the folder has no {files[0]}", remedy)
     elif (
         path.is_file()
         or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source)

@@ -119,6 +119,15 @@ def test_a_missing_directory(tmp_path, path, message):
         load_tokenizer(path or tmp_path)
 
 
+def test_a_runs_folder_points_to_the_models_in_it(tmp_path, tokenizer):
+    save_model(lm("gpt2"), tokenizer, tmp_path / "policy")
+    with pytest.raises(InvalidCheckpoint, match=r"no config.json\. Give .*policy\.$"):
+        load_causal_lm(tmp_path)
+    save_model(lm("gpt2"), tokenizer, tmp_path / "sft")
+    with pytest.raises(InvalidCheckpoint, match=r"Give .*policy or .*sft\.$"):
+        load_causal_lm(tmp_path)
+
+
 def test_a_truncated_directory(tmp_path, tokenizer):
     save_model(lm("gpt2"), tokenizer, tmp_path)
     weights = tmp_path / "model.safetensors"
