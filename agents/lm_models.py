@@ -60,7 +60,7 @@ def build_value_model(
         return _ready(_from_config(AutoModelForSequenceClassification, source))
     if source == "separate":
         return _ready(_value_copy(language_model))
-    model = load_reward_model(source)
+    model = load_reward_model(source, field="value_model")
     theirs, ours = (m.config.get_text_config().vocab_size for m in (model, language_model))
     if theirs != ours:
         raise InvalidArgument(

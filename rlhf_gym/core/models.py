@@ -142,8 +142,16 @@ def load_reward_model(
     device: Device = "auto",
     dtype: torch.dtype = torch.float32,
     trust_remote_code: bool = False,
+    field: str = "model",
 ) -> PreTrainedModel:
     """Load a sequence classifier with one output, in eval mode; arguments as `load_causal_lm`.
+
+    Args:
+        path_or_name: see there.
+        device: see there.
+        dtype: see there.
+        trust_remote_code: see there.
+        field: what the user gave it as, for messages.
 
     Raises:
         InvalidCheckpoint: also if the directory has no trained score, or more outputs than one.
@@ -151,11 +159,11 @@ def load_reward_model(
     from transformers import AutoModelForSequenceClassification
 
     model = _load(
-        AutoModelForSequenceClassification, path_or_name, device, dtype, trust_remote_code
+        AutoModelForSequenceClassification, path_or_name, device, dtype, trust_remote_code, field
     )
     if model.config.num_labels != 1:
         raise InvalidCheckpoint(
-            "reward_model",
+            "reward_model" if field == "model" else field,
             os.fspath(path_or_name),
             f"a classifier with {model.config.num_labels} outputs gives no single score",
             "Give a sequence classifier with num_labels=1, as the reward-model stage writes",
@@ -214,10 +222,11 @@ def _load(
     device: Device,
     dtype: torch.dtype,
     trust_remote_code: bool,
+    field: str = "model",
 ) -> PreTrainedModel:
     target = choose_device(device)
-    source = _source(path_or_name, "model", "config.json", "adapter_config.json")
-    with quiet_transformers(), _loading("model", source):
+    source = _source(path_or_name, field, "config.json", "adapter_config.json")
+    with quiet_transformers(), _loading(field, source):
         model, info = auto_class.from_pretrained(
             source, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
         )
@@ -225,7 +234,7 @@ def _load(
     missing = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if missing:
         raise InvalidCheckpoint(
-            "model",
+            field,
             source,
             f"{len(missing)} weights are missing or misshapen, {missing[0]} first",
             "Give a complete directory of this kind of model",

@@ -107,6 +107,11 @@ def test_a_policy_without_values(make_env: Maker) -> None:
     assert not policy.has_values
 
 
+def test_a_value_model_that_is_not_there_is_named(make_env: Maker, tmp_path: Path) -> None:
+    with pytest.raises(InvalidCheckpoint, match=r"^value_model=.*there is no such folder"):
+        make_policy(make_env(), value_model=str(tmp_path / "missing"))
+
+
 def test_a_value_model_can_start_from_a_reward_model(
     make_env: Maker, make_model: Maker, tokenizer: Any, tmp_path: Path
 ) -> None:
