@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, unwrap_vec_normalize
 from torch import Tensor
 
 from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint
@@ -214,9 +214,18 @@ def make_stepper(venv: VecEnv) -> TextStepper:
     """The stepper for an algorithm's environment.
 
     Raises:
-        InvalidArgument: there is no text environment inside, or it lives in another process.
+        InvalidArgument: there is no text environment inside, it lives in another process, or its
+            observations are normalised.
     """
     tasks = text_tasks(venv)
+    normaliser = unwrap_vec_normalize(venv)
+    if normaliser is not None and normaliser.norm_obs:
+        raise InvalidArgument(
+            "norm_obs",
+            True,
+            "ids of tokens become other numbers, which no model can read",
+            "Normalise the reward alone: VecNormalize(env, norm_obs=False)",
+        )
     if isinstance(venv, GymnasiumVecEnv) and venv.vector_env.unwrapped is tasks[0]:
         return _VectorStepper(venv, tasks[0])
     return _VecEnvStepper(venv, tasks)

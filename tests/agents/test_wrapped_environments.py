@@ -65,6 +65,14 @@ def test_ours_learn_behind_wrappers_or_say_why_not(name: str) -> None:
     learn_with_ours(wrapped(reward_timing="step"))
 
 
+def test_ours_refuse_normalised_observations_before_any_work() -> None:
+    normalised = VecMonitor(VecNormalize(make_sb3_env(EXACT, num_envs=8)))
+    with pytest.raises(
+        InvalidArgument, match=r"norm_obs=True.*VecNormalize\(env, norm_obs=False\)"
+    ):
+        RLOO("LMPolicy", normalised, device="cpu")
+
+
 def test_environments_side_by_side_must_restart_in_the_step_that_ends_them() -> None:
     def make(mode: AutoresetMode) -> VectorEnv[Any, Any, Any]:
         return gym.make_vec(
