@@ -8,6 +8,7 @@ Sources: Christiano et al. (2017), "Deep Reinforcement Learning from Human Prefe
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from rlhf_gym.agents.checkpoint import prepare_folder
@@ -221,13 +223,21 @@ class PreferenceLearning:
             self._keep(self.learner.learn(), agent)
         remaining = total_timesteps - agent.num_timesteps
         if remaining > 0:
-            asking: list[BaseCallback] = [_Asking(self, total_timesteps)]
+            asking = _Asking(self, total_timesteps)
             agent.learn(
                 remaining,
-                callback=asking if callback is None else [*asking, callback],
+                callback=[asking] if callback is None else [asking, callback],
                 reset_num_timesteps=agent.num_timesteps == 0,
                 **kwargs,
             )
+            wanted = self.config.schedule.total
+            if self.learner.asked < wanted and not asking.asked_last:
+                warnings.warn(
+                    f"{self.learner.asked} of {wanted} labels were asked for: training ended "
+                    "before the others were due. Train for more total_timesteps "
+                    "(--total-timesteps), or want fewer labels",
+                    stacklevel=2,
+                )
         self.save(agent)
         return self.history[-1]
 
@@ -297,23 +307,36 @@ def _allowed(masks: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.i
 
 
 class _Asking(ReturnsCallback):
-    """Asks between rollouts, and logs what the rounds came to."""
+    """Asks between rollouts, and logs what the rounds came to.
+
+    Attributes:
+        asked_last: the last occasion to ask was seen as such, and used.
+    """
 
     def __init__(self, learning: PreferenceLearning, total_timesteps: int) -> None:
         super().__init__(learning.taught)
         self.learning = learning
         self.total_timesteps = total_timesteps
+        self.asked_last = False
         self._logged = 0
-        self._before = 0.0
+        self._before: float | None = None
 
     def _on_rollout_start(self) -> None:
         progress = self.model.num_timesteps / self.total_timesteps
         # Before the last rollout there is no later occasion.
-        is_last = 2 * progress - self._before >= 1.0
+        self.asked_last = progress + self._rollout(progress) >= 1.0
         self._before = progress
-        self.learning.ask_if_due(self.model, 1.0 if is_last else progress)
+        self.learning.ask_if_due(self.model, 1.0 if self.asked_last else progress)
         for metrics in self.learning.history[self._logged :]:
             for name, value in metrics.items():
                 if name != "timesteps":
                     self.logger.record(f"preferences/{name}", value)
         self._logged = len(self.learning.history)
+
+    def _rollout(self, progress: float) -> float:
+        """Share of the training that the rollout which begins now is likely to take."""
+        agent = self.model
+        if isinstance(agent, OnPolicyAlgorithm):
+            return agent.n_steps * agent.n_envs / self.total_timesteps
+        # Others tell by the one before; of the first nothing is known.
+        return 0.0 if self._before is None else progress - self._before

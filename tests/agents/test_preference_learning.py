@@ -73,6 +73,30 @@ def test_any_agent_is_taught(kind: type[BaseAlgorithm], tmp_path: Path) -> None:
         assert len(store.feedback()) == 12
 
 
+def test_a_run_of_one_rollout_asks_for_all_before_it(tmp_path: Path) -> None:
+    loop = learning(tmp_path)
+    loop.learn(small_ppo(loop), 60)  # a rollout is 80 steps
+    assert [told["labels"] for told in loop.history] == [6, 12]
+    assert [told["timesteps"] for told in loop.history] == [0, 0]
+
+
+def test_labels_that_were_not_asked_for_are_told(tmp_path: Path) -> None:
+    loop = learning(tmp_path)
+    with pytest.warns(UserWarning, match=r"6 of 12 labels were asked for.*--total-timesteps"):
+        loop.learn(make_agent(ARS, loop), 4)  # all of it within its first update
+    assert loop.learner.asked == 6
+
+
+def test_a_resumed_run_does_not_ask_for_the_rest_at_once(tmp_path: Path) -> None:
+    first = learning(tmp_path)
+    first.learn(small_ppo(first), 320)
+    more = replace(TINY, schedule=LabelSchedule(total=24, initial=0.5, until=1.0))
+    second = learning(tmp_path, config=more)
+    second.learn(second.resume_agent(PPO) or small_ppo(second), 480)
+    # At two thirds: 12 + 12 log(1 + 4 * 2/3) / log(5) = 21.7
+    assert [told["labels"] for told in second.history[-2:]] == [21, 24]
+
+
 def test_what_old_experience_is_paid_follows_the_reward(tmp_path: Path) -> None:
     """Actions of the buffer are scaled to [-1, 1]; here the task's own bounds are 0 and 4."""
     bounds = gym.spaces.Box(0.0, 4.0, (11,), np.float32)
