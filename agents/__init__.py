@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from rlhf_gym.agents.checkpoint import CheckpointCallback
     from rlhf_gym.agents.lm_policy import LMPolicy
     from rlhf_gym.agents.minibatches import Minibatch
-    from rlhf_gym.agents.ppo import PPO, PPOConfig
-    from rlhf_gym.agents.rebel import REBEL, REBELConfig
-    from rlhf_gym.agents.rloo import RLOO, RLOOConfig
+    from rlhf_gym.agents.ppo import PPO
+    from rlhf_gym.agents.ppo_config import PPOConfig
+    from rlhf_gym.agents.rebel import REBEL
+    from rlhf_gym.agents.rebel_config import REBELConfig
+    from rlhf_gym.agents.rloo import RLOO
+    from rlhf_gym.agents.rloo_config import RLOOConfig
     from rlhf_gym.agents.rollout import RolloutBatch
     from rlhf_gym.agents.text_algorithm import TextAlgorithm
 
@@ -28,11 +31,11 @@ _MODULES = {
     "Minibatch": "minibatches",
     "OveroptimisationAlarm": "alarm",
     "PPO": "ppo",
-    "PPOConfig": "ppo",
+    "PPOConfig": "ppo_config",
     "REBEL": "rebel",
-    "REBELConfig": "rebel",
+    "REBELConfig": "rebel_config",
     "RLOO": "rloo",
-    "RLOOConfig": "rloo",
+    "RLOOConfig": "rloo_config",
     "RolloutBatch": "rollout",
     "SampleTableCallback": "callbacks",
     "TextAlgorithm": "text_algorithm",

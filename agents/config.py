@@ -9,9 +9,9 @@ from difflib import get_close_matches
 from numbers import Real
 from typing import Any, Literal, TypeVar, get_args
 
-from rlhf_gym.agents.optimizers import OptimizerName
 from rlhf_gym.core.errors import InvalidArgument
 
+OptimizerName = Literal["adam", "adam-tf", "adamw", "sgd"]
 Schedule = Literal["linear", "constant"]
 Config = TypeVar("Config", bound="TextAlgorithmConfig")
 

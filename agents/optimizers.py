@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, get_args, overload
+from typing import Any, get_args, overload
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from rlhf_gym.agents.config import OptimizerName as OptimizerName
 from rlhf_gym.core.errors import InvalidArgument
-
-OptimizerName = Literal["adam", "adam-tf", "adamw", "sgd"]
 
 
 class TensorFlowAdam(Optimizer):

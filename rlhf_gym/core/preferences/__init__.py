@@ -12,8 +12,10 @@ from rlhf_gym.core.lazy import lazy_names
 if TYPE_CHECKING:
     from rlhf_gym.core.preferences.comparisons import Comparisons
     from rlhf_gym.core.preferences.encoding import Encoding
-    from rlhf_gym.core.preferences.fit import FitConfig, FitReport, fit_ensemble
-    from rlhf_gym.core.preferences.learner import RewardLearner, RewardLearnerConfig
+    from rlhf_gym.core.preferences.fit import FitReport, fit_ensemble
+    from rlhf_gym.core.preferences.fit_config import FitConfig
+    from rlhf_gym.core.preferences.learner import RewardLearner
+    from rlhf_gym.core.preferences.learner_config import RewardLearnerConfig
     from rlhf_gym.core.preferences.reward_net import RewardEnsemble
     from rlhf_gym.core.preferences.schedule import LabelSchedule
     from rlhf_gym.core.preferences.segments import SegmentBatch, SegmentReplay
@@ -22,12 +24,12 @@ if TYPE_CHECKING:
 _MODULES = {
     "Comparisons": "comparisons",
     "Encoding": "encoding",
-    "FitConfig": "fit",
+    "FitConfig": "fit_config",
     "FitReport": "fit",
     "LabelSchedule": "schedule",
     "RewardEnsemble": "reward_net",
     "RewardLearner": "learner",
-    "RewardLearnerConfig": "learner",
+    "RewardLearnerConfig": "learner_config",
     "SegmentBatch": "segments",
     "SegmentReplay": "segments",
     "Selection": "selection",

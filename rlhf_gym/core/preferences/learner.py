@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +17,9 @@ from rlhf_gym.core.labelers import TEACHERS, Labeler, Teacher, make_teacher, rec
 from rlhf_gym.core.labels import Label, Ranking, Skip
 from rlhf_gym.core.preferences.comparisons import Comparisons
 from rlhf_gym.core.preferences.encoding import Encoding
-from rlhf_gym.core.preferences.fit import FitConfig, fit_ensemble
-from rlhf_gym.core.preferences.reward_members import HIDDEN
+from rlhf_gym.core.preferences.fit import fit_ensemble
+from rlhf_gym.core.preferences.learner_config import Judges as Judges
+from rlhf_gym.core.preferences.learner_config import RewardLearnerConfig as RewardLearnerConfig
 from rlhf_gym.core.preferences.reward_net import RewardEnsemble
 from rlhf_gym.core.preferences.segments import SegmentBatch, SegmentReplay
 from rlhf_gym.core.preferences.selection import Candidates, Selection, first_is_better
@@ -29,44 +29,6 @@ PROBES = 200
 """Segments on which a learned reward is compared with the gold one."""
 
 Metrics = dict[str, float]
-Judges = Literal["steps", "change", "both", "outcome"]
-
-
-@dataclass(frozen=True)
-class RewardLearnerConfig:
-    """How a reward is learned from comparisons."""
-
-    judges: Judges = "steps"
-    """What the reward network looks at: each step as it is done (steps), how things stand after it
-    against before (change), where a rater judges what comes of the acts, that and, in a simple
-    form, the acts (both), or each step by what is seen after it and how that changed (outcome)."""
-    segment_length: int = 12
-    """Steps of each of the two clips that are compared."""
-    selection: str = "disagreement"
-    """Which pairs are asked about: uniform, disagreement, entropy, kcenter, or several of them
-    joined by `+`, such as disagreement+kcenter. The first pairs of all are drawn uniformly."""
-    candidates: int = 10
-    """Pairs from which each question is chosen."""
-    members: int = 3
-    """Networks in the ensemble."""
-    hidden: tuple[int, ...] = HIDDEN
-    """Widths of their hidden layers."""
-    bins: int = 0
-    """Soft bins as which each observed number is shown to them; 0 for plain numbers."""
-    memory: int = 50_000
-    """Transitions from which clips are drawn, the latest."""
-    fit: FitConfig = field(default_factory=FitConfig)
-    """How the networks are fitted."""
-
-    def __post_init__(self) -> None:
-        for name in ("segment_length", "candidates", "members", "memory"):
-            if getattr(self, name) < 1:
-                raise InvalidArgument(name, getattr(self, name), "not a count", "Give 1 or more")
-        if self.judges not in get_args(Judges):
-            raise InvalidArgument(
-                "judges", self.judges, "no such thing", f"Choose {' or '.join(get_args(Judges))}"
-            )
-        Selection(self.selection)
 
 
 class RewardLearner:

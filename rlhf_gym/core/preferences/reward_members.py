@@ -13,12 +13,10 @@ from torch.nn import functional
 
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.preferences.encoding import Encoding
+from rlhf_gym.core.preferences.learner_config import HIDDEN as HIDDEN
 from rlhf_gym.core.preferences.outcomes import Outcomes
 from rlhf_gym.core.preferences.soft_bins import SoftBins
 from rlhf_gym.core.preferences.stacked_layers import StackedEyes, StackedLinear
-
-HIDDEN = (64, 64)
-"""Christiano et al. (2017), appendix A.1: two hidden layers of 64."""
 
 
 class Clips(NamedTuple):

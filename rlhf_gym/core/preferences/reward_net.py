@@ -17,7 +17,8 @@ from torch import Tensor
 
 from rlhf_gym.core.errors import InvalidCheckpoint, InvalidData
 from rlhf_gym.core.preferences.encoding import Encoding
-from rlhf_gym.core.preferences.reward_members import HIDDEN, RewardMembers
+from rlhf_gym.core.preferences.learner_config import HIDDEN
+from rlhf_gym.core.preferences.reward_members import RewardMembers
 
 CHUNK = 8192
 """Transitions of a forward pass without gradients; images count as 32 each."""

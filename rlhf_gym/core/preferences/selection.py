@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.preferences.selection_names import MethodName, methods_named
 
 
 def first_is_better(returns: Tensor) -> Tensor:
@@ -126,7 +127,7 @@ def _most_spread(candidates: Candidates, count: int, _: torch.Generator) -> Tens
     return k_center(candidates.features, count, candidates.asked)
 
 
-METHODS: Mapping[str, Method] = {
+METHODS: Mapping[MethodName, Method] = {
     "uniform": _uniform,
     "disagreement": _most_disputed,
     "entropy": _most_open,
@@ -149,15 +150,7 @@ class Selection:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        stages = name.split("+")
-        if unknown := [stage for stage in stages if stage not in METHODS]:
-            raise InvalidArgument(
-                "selection",
-                name,
-                f"no such method: {', '.join(unknown)}",
-                f"Choose from {', '.join(METHODS)}, or join some of them with +",
-            )
-        self._stages = [METHODS[stage] for stage in stages]
+        self._stages = [METHODS[stage] for stage in methods_named(name)]
 
     def choose(self, candidates: Candidates, count: int, generator: torch.Generator) -> Tensor:
         """Indices of the pairs to ask about, shape (count,).
