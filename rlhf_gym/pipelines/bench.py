@@ -7,22 +7,18 @@ import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from rlhf_gym.core.command import Command
-from rlhf_gym.core.devices import choose_device
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import check_writable, write_json
-from rlhf_gym.pipelines.bench_control import BenchControl, control_measurements
-from rlhf_gym.pipelines.bench_iteration import measure_iterations
-from rlhf_gym.pipelines.bench_sampling import SamplingBenchConfig, sampling_measurements
-from rlhf_gym.pipelines.bench_step import measure_growth, measure_step
-from rlhf_gym.pipelines.bench_task import BenchTask
-from rlhf_gym.pipelines.bench_timing import Measurement, threads
+from rlhf_gym.pipelines.bench_sizes import BenchTask
+
+if TYPE_CHECKING:
+    from rlhf_gym.pipelines.bench_timing import Measurement
 
 Part = Literal["sampling", "step", "iteration", "control"]
 
@@ -76,6 +72,9 @@ def bench(config: BenchConfig) -> None:
         FolderNotWritable: the output folder, before anything is measured.
         WorkerFailed: a process of the iteration benchmark broke down.
     """
+    from rlhf_gym.core.devices import choose_device
+    from rlhf_gym.pipelines.bench_timing import threads
+
     choose_device(config.device)
     if config.output is not None:
         check_writable(config.output)
@@ -92,6 +91,11 @@ def bench(config: BenchConfig) -> None:
 
 def _measure(config: BenchConfig, console: Console) -> Iterator[tuple[str, list[Measurement]]]:
     """Title and rows of each table, one after another."""
+    from rlhf_gym.pipelines.bench_control import BenchControl, control_measurements
+    from rlhf_gym.pipelines.bench_iteration import measure_iterations
+    from rlhf_gym.pipelines.bench_sampling import SamplingBenchConfig, sampling_measurements
+    from rlhf_gym.pipelines.bench_step import measure_growth, measure_step
+
     task = QUICK if config.quick else TINY if config.device == "cpu" else GPT2_SMALL
     task = replace(task, device=config.device)
     rounds = 1 if config.quick else config.rounds
@@ -139,6 +143,8 @@ def as_table(title: str, measurements: list[Measurement]) -> Table:
 
 def machine(device: str = "cpu") -> dict[str, str]:
     """Where the figures come from; ratios travel better than seconds."""
+    import torch
+
     gpu = {} if device == "cpu" else {"gpu": torch.cuda.get_device_name(device)}
     return gpu | {
         "processor": platform.processor() or platform.machine(),

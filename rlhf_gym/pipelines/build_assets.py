@@ -11,7 +11,7 @@ import math
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,16 @@ from rlhf_gym.core.command import Command
 from rlhf_gym.core.data import write_jsonl
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.labelers import make_teacher, text_rewards
-from rlhf_gym.core.models import load_causal_lm, load_reward_model, load_tokenizer, save_model
 from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.core.supervised.pretrain import PretrainConfig, pretrain
 from rlhf_gym.core.supervised.reward_model import RewardModelConfig, train_reward_model
 from rlhf_gym.core.supervised.sft import SFTConfig, sft
 from rlhf_gym.envs.sentiment.grammar import prompts, reviews
 from rlhf_gym.envs.sentiment.oracle import gold_sentiment, read
-from rlhf_gym.envs.sentiment.task import ASSETS, SentimentVectorEnv
 from rlhf_gym.pipelines.collect import judged, label_queries, make_queries
-from rlhf_gym.pipelines.generation import Generation, generate
-from rlhf_gym.rewards.model import RewardModel
+
+if TYPE_CHECKING:
+    from rlhf_gym.pipelines.generation import Generation
 
 CONTEXT = 96
 """Tokens the packaged models read; reviews to pretrain on are cut to fit."""
@@ -110,6 +109,8 @@ def build_assets(config: BuildAssetsConfig) -> BuildAssetsResult:
     Raises:
         FolderNotWritable: before any work is done.
     """
+    from rlhf_gym.envs.sentiment.task import ASSETS
+
     folder = Path(config.output)
     check_writable(folder)
     if config.install:
@@ -209,6 +210,11 @@ def continuations(
         seed: of the sampling.
         reward: directory of the reward model that scores them; the oracle does if None.
     """
+    from rlhf_gym.core.models import load_causal_lm
+    from rlhf_gym.envs.sentiment.task import SentimentVectorEnv
+    from rlhf_gym.pipelines.generation import generate
+    from rlhf_gym.rewards.model import RewardModel
+
     env = SentimentVectorEnv(
         num_envs=256,
         reference=model,
@@ -258,6 +264,13 @@ def export(reference: Path, reward_model: Path, assets: Path) -> int:
     Returns:
         Bytes of all files together.
     """
+    from rlhf_gym.core.models import (
+        load_causal_lm,
+        load_reward_model,
+        load_tokenizer,
+        save_model,
+    )
+
     shutil.rmtree(assets, ignore_errors=True)
     tokenizer = load_tokenizer(reference)
     save_model(load_causal_lm(reference), tokenizer, assets / "reference")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
-from torch import nn
 
 from rlhf_gym.core.ai_config import AIConfig
 from rlhf_gym.core.command import Command
@@ -22,15 +21,16 @@ from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.feedback import Query, TextSegment, preference_records
 from rlhf_gym.core.labelers import MODEL, TEACHERS, Labeler, make_teacher, text_rewards
 from rlhf_gym.core.labels import Skip
-from rlhf_gym.core.models import load_causal_lm
 from rlhf_gym.core.supervised.common import check_writable
 from rlhf_gym.core.tokenizers import check_same_tokens
 from rlhf_gym.pipelines.counting import counting
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
-from rlhf_gym.pipelines.generation import Generation, draw_prompts, generate, text_task
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedTokenizerBase
+
+    from rlhf_gym.pipelines.generation import Generation
 
 Judge = Literal["gold", "score"]
 Asked = Literal["ranking", "best", "thumb", "rating"]
@@ -113,6 +113,8 @@ def collect(config: CollectConfig) -> CollectResult:
         TokenizerMismatch: its token ids are not the environment's.
         InvalidArgument: no gold reward where one is asked for, or nothing to write with.
     """
+    from rlhf_gym.pipelines.generation import draw_prompts, generate, text_task
+
     output = Path(config.output)
     check_writable(output.parent)
     env = make_environment(config.environment)
@@ -178,6 +180,8 @@ def policy_model(
         InvalidArgument: neither is given.
     """
     if source is not None:
+        from rlhf_gym.core.models import load_causal_lm
+
         where = "auto" if reference is None else next(reference.parameters()).device
         model = load_causal_lm(source, device=where)
         if tokenizer is not None:

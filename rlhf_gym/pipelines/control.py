@@ -5,16 +5,14 @@ rlhf-gym train --env rlhf_gym/Pizza-v0 --agent sb3.ppo --reward preferences --la
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.error import Error as GymnasiumError
 from gymnasium.vector import VectorEnv
 
-from rlhf_gym.agents.preference_learning import PreferenceConfig
 from rlhf_gym.agents.sb3.control import CONTROL_AGENTS, ControlAgent
 from rlhf_gym.core.calibration import Estimate, mean_interval
 from rlhf_gym.core.errors import InvalidArgument
@@ -22,8 +20,9 @@ from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv, make_vector
 from rlhf_gym.envs.taught import TaughtVecEnv
 from rlhf_gym.pipelines.control_learning import SchemeTraining
-from rlhf_gym.pipelines.control_settings import SETTINGS, TASKS
-from rlhf_gym.pipelines.imitation import ImitationMethod, by_demonstrations
+from rlhf_gym.pipelines.environment import is_control as is_control
+from rlhf_gym.pipelines.imitation import by_demonstrations
+from rlhf_gym.pipelines.teaching_config import TeachingConfig as TeachingConfig
 from rlhf_gym.rewards.control_schemes import control_scheme
 from rlhf_gym.rewards.learned import AutomatedReward
 from rlhf_gym.rewards.schemes import CONTROL_PRESETS
@@ -36,52 +35,6 @@ if TYPE_CHECKING:
 
 EVALUATION_SEED = 10_000_000
 """Added to a run's seed, so that no episode of training is met again."""
-
-
-@dataclass(frozen=True)
-class TeachingConfig:
-    """How an agent for control is taught."""
-
-    labels: int = 700
-    """Comparisons in all, with --reward preferences."""
-    teacher: str = "oracle"
-    """Who compares: oracle, mistake, stochastic, skip, myopic or equal, on the gold reward."""
-    demonstrations: Path | None = None
-    """File of an expert's episodes, with --reward demonstrations."""
-    method: ImitationMethod = "adversarial"
-    """How they teach: cloning, adversarial or features."""
-    preferences: PreferenceConfig = field(default_factory=PreferenceConfig)
-    """Settings of learning from comparisons; --labels sets preferences.schedule.total."""
-    task_settings: bool = True
-    """Where settings were found for a task (`control_settings`), use them: for the agent as far as
-    agent_kwargs says nothing else, and in place of preferences.schedule, .learner, .rounds,
-    .explore and .detours where these are as they are by default."""
-    evaluation_episodes: int = 100
-    """Episodes, of the deterministic policy, in which the trained agent is judged."""
-
-    def __post_init__(self) -> None:
-        for name in ("labels", "evaluation_episodes"):
-            if getattr(self, name) < 1:
-                raise InvalidArgument(name, getattr(self, name), "not a count", "Give 1 or more")
-
-    def for_task(self, env_id: str) -> PreferenceConfig:
-        """The settings of learning from comparisons, the task's own and `labels` in them."""
-        given, plain = self.preferences, PreferenceConfig()
-        own: dict[str, Any] = {}
-        if self.task_settings and env_id in TASKS:
-            found = TASKS[env_id].preferences()
-            own = {
-                name: getattr(found, name)
-                for name in SETTINGS
-                if getattr(given, name) == getattr(plain, name)
-            }
-        config = replace(given, **own)
-        return replace(config, schedule=replace(config.schedule, total=self.labels))
-
-    def for_agent(self, env_id: str, agent: str) -> dict[str, Any]:
-        """The task's own settings of an agent, the same whatever pays it; none without any."""
-        found = TASKS.get(env_id) if self.task_settings else None
-        return dict(found.agents.get(agent, {})) if found else {}
 
 
 @dataclass(frozen=True)
@@ -98,31 +51,6 @@ class ControlResult:
     """Mean of the judge's return over fresh episodes, and its 95 % interval."""
     automated_return: Estimate
     """The same of the task's own reward."""
-
-
-def is_control(env_id: str) -> bool:
-    """Whether a registered task is one of acting, not of writing.
-
-    Ids that are unknown or made by a function count as tasks of writing.
-
-    Raises:
-        InvalidArgument: a task whose packages are not installed.
-    """
-    from rlhf_gym.envs.text.single import TextGenerationEnv
-
-    try:
-        entry_point = gym.spec(env_id).entry_point
-    except GymnasiumError:
-        return False
-    if not isinstance(entry_point, str):
-        return False
-    try:
-        creator = gym.envs.registration.load_env_creator(entry_point)
-    except (GymnasiumError, ImportError) as error:
-        raise InvalidArgument(
-            "env", env_id, str(error), "For MuJoCo's tasks: pip install 'rlhf-gym[mujoco]'"
-        ) from error
-    return isinstance(creator, type) and not issubclass(creator, TextGenerationEnv)
 
 
 def make_control_environment(env_id: str, num_envs: int, **kwargs: Any) -> VectorEnv[Any, Any, Any]:

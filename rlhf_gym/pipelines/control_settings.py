@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlhf_gym.agents.preference_learning import PreferenceConfig
-from rlhf_gym.agents.sb3.entropy import FallingEntropy
+from rlhf_gym.agents.preference_config import PreferenceConfig
+from rlhf_gym.agents.sb3.falling_entropy import FallingEntropy
 from rlhf_gym.core.preferences import FitConfig, LabelSchedule, RewardLearnerConfig
-from rlhf_gym.core.preferences.learner import Judges
+from rlhf_gym.core.preferences.learner_config import Judges
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rlhf_gym.agents.ppo import PPOConfig
+from rlhf_gym.agents.ppo_config import PPOConfig
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.data import write_jsonl
 from rlhf_gym.core.supervised.common import check_writable

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
+from gymnasium.error import Error as GymnasiumError
 from gymnasium.vector import VectorEnv
 
-from rlhf_gym.core.devices import choose_device
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.registry import load_object
+from rlhf_gym.envs.registration import CONTROL_ENVIRONMENTS, ENVIRONMENTS
 
 if TYPE_CHECKING:
     from rlhf_gym.rewards.base import RewardTerm
@@ -100,6 +101,33 @@ class EnvironmentConfig:
                     )
 
 
+def is_control(env_id: str) -> bool:
+    """Whether a registered task is one of acting, not of writing.
+
+    Ids that are unknown or made by a function count as tasks of writing.
+
+    Raises:
+        InvalidArgument: a task whose packages are not installed.
+    """
+    if env_id in ENVIRONMENTS:  # ours are told apart without importing one
+        return env_id in CONTROL_ENVIRONMENTS
+    from rlhf_gym.envs.text.single import TextGenerationEnv
+
+    try:
+        entry_point = gym.spec(env_id).entry_point
+    except GymnasiumError:
+        return False
+    if not isinstance(entry_point, str):
+        return False
+    try:
+        creator = gym.envs.registration.load_env_creator(entry_point)
+    except (GymnasiumError, ImportError) as error:
+        raise InvalidArgument(
+            "env", env_id, str(error), "For MuJoCo's tasks: pip install 'rlhf-gym[mujoco]'"
+        ) from error
+    return isinstance(creator, type) and not issubclass(creator, TextGenerationEnv)
+
+
 def make_environment(
     config: EnvironmentConfig, *, ends: Ends | None = None, **settings: Any
 ) -> VectorEnv:
@@ -111,6 +139,7 @@ def make_environment(
         **settings: other arguments of the environment, which win over the flags.
     """
     import rlhf_gym  # noqa: F401  registers the tasks
+    from rlhf_gym.core.devices import choose_device
 
     choose_device(config.device)
     make = _own_task if config.model is not None else _registered_task
@@ -118,8 +147,6 @@ def make_environment(
 
 
 def _registered_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:
-    from gymnasium.error import Error as GymnasiumError
-
     steered = config.kl_coef is not None or config.kl_target is not None
     given = {
         "kl_coef": kl_controller(config.kl_coef, config.kl_target) if steered else None,

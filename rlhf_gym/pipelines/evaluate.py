@@ -10,12 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
 from gymnasium.vector import VectorEnv
-from torch import nn
 
 from rlhf_gym.core.calibration import Estimate, mean_interval
 from rlhf_gym.core.command import Command
@@ -24,7 +23,6 @@ from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.pipelines.collect import Judge, judged, policy_model
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
-from rlhf_gym.pipelines.generation import Generation, draw_prompts, generate, text_task
 from rlhf_gym.pipelines.text_metrics import (
     distinct_n,
     duplicates,
@@ -32,6 +30,11 @@ from rlhf_gym.pipelines.text_metrics import (
     repetition,
     win_rate,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from rlhf_gym.pipelines.generation import Generation
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         TokenizerMismatch: its token ids are not the environment's.
         InvalidArgument: no gold reward where one is asked for, or no policy at all.
     """
+    from rlhf_gym.pipelines.generation import text_task
+
     folder = Path(config.output)
     check_writable(folder)
     env = make_environment(config.environment)
@@ -161,6 +166,8 @@ def evaluate_policy(
         deterministic: take the most probable token instead of sampling.
         seed: of prompts and sampling; the two models draw from generators of the same seed.
     """
+    from rlhf_gym.pipelines.generation import draw_prompts, generate, text_task
+
     task = text_task(env)
     prompts = draw_prompts(task, episodes, seed)
     samples = generate(model, env, prompts, seed=seed, deterministic=deterministic)

@@ -7,7 +7,7 @@ rlhf-gym train --env rlhf_gym/Pizza-v0 --agent sb3.ppo --reward demonstrations \
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from gymnasium.vector import VectorEnv
 
@@ -15,14 +15,13 @@ from rlhf_gym.agents.imitation import Apprenticeship, Demonstrations, behaviour_
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import write_json
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
+from rlhf_gym.pipelines.teaching_config import ImitationMethod as ImitationMethod
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
     from rlhf_gym.agents.sb3.control import ControlAgent
     from rlhf_gym.pipelines.train import TrainConfig
-
-ImitationMethod = Literal["cloning", "adversarial", "features"]
 
 REWARD = "reward.safetensors"
 

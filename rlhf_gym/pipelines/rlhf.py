@@ -17,20 +17,17 @@ from typing import Annotated, Literal
 
 import tyro
 
-from rlhf_gym.agents.ppo import PPOConfig
+from rlhf_gym.agents.ppo_config import PPOConfig
 from rlhf_gym.core.ai_config import AIConfig
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint
 from rlhf_gym.core.labelers import MODEL, Labeler
-from rlhf_gym.core.models import save_model
-from rlhf_gym.core.preferences.selection import Selection
+from rlhf_gym.core.preferences.selection_names import methods_named
 from rlhf_gym.core.store import FeedbackStore
 from rlhf_gym.core.supervised.common import check_writable, to_json, write_json
 from rlhf_gym.core.supervised.noise_setting import NoiseSetting
 from rlhf_gym.pipelines.collect import Judge
-from rlhf_gym.pipelines.control import is_control
-from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
-from rlhf_gym.pipelines.generation import text_task
+from rlhf_gym.pipelines.environment import EnvironmentConfig, is_control, make_environment
 from rlhf_gym.pipelines.rlhf_labels import LABELERS, Waiting, Watch
 from rlhf_gym.pipelines.rlhf_round import Round, RoundResult, sampling_environment
 
@@ -122,7 +119,7 @@ class RLHFConfig:
             raise InvalidArgument(
                 "labeler", self.labeler, "nobody of this name", f"Choose from {', '.join(LABELERS)}"
             )
-        Selection(self.selection)
+        methods_named(self.selection)
         if "kcenter" in self.selection:
             raise InvalidArgument(
                 "selection", self.selection, "texts have no features", "Choose disagreement"
@@ -214,6 +211,9 @@ class RLHFLoop:
         if self.config.reward_base is not None or (base / "config.json").exists():
             return
         from transformers import PreTrainedModel
+
+        from rlhf_gym.core.models import save_model
+        from rlhf_gym.pipelines.generation import text_task
 
         task = text_task(make_environment(sampling_environment(self.config.environment)))
         if not isinstance(task.reference, PreTrainedModel):

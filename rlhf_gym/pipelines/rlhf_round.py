@@ -23,7 +23,6 @@ from rlhf_gym.core.calibration import Estimate
 from rlhf_gym.core.data import read_records, write_jsonl
 from rlhf_gym.core.feedback import Query, TextSegment
 from rlhf_gym.core.labelers import MODEL, Labeler
-from rlhf_gym.core.models import load_causal_lm
 from rlhf_gym.core.store import FeedbackStore
 from rlhf_gym.core.store.transfer import export_feedback
 from rlhf_gym.core.supervised.common import write_json
@@ -31,9 +30,7 @@ from rlhf_gym.core.supervised.reward_model import RewardModelConfig, train_rewar
 from rlhf_gym.pipelines.collect import judged, policy_model
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
 from rlhf_gym.pipelines.evaluate import EvaluateConfig, evaluate
-from rlhf_gym.pipelines.generation import text_task
 from rlhf_gym.pipelines.rlhf_labels import HUMAN, Watch, label, teacher, wait
-from rlhf_gym.pipelines.rlhf_queries import candidates, sample, select
 from rlhf_gym.pipelines.train import TrainConfig, train
 
 if TYPE_CHECKING:
@@ -141,6 +138,10 @@ class Round:
         Killed before the numbers are written, it comes to the same queries again, which the store
         does not hold twice.
         """
+        from rlhf_gym.core.models import load_causal_lm
+        from rlhf_gym.pipelines.generation import text_task
+        from rlhf_gym.pipelines.rlhf_queries import candidates, sample, select
+
         file = self.folder / "queries.json"
         if file.exists():
             return list(json.loads(file.read_text(encoding="utf-8"))["queries"])

@@ -17,16 +17,16 @@ import tyro
 from gymnasium.vector import VectorEnv
 
 from rlhf_gym.agents.config import TextAlgorithmConfig
-from rlhf_gym.agents.ppo import PPOConfig
-from rlhf_gym.agents.rebel import REBELConfig
+from rlhf_gym.agents.ppo_config import PPOConfig
+from rlhf_gym.agents.rebel_config import REBELConfig
 from rlhf_gym.agents.registry import AGENTS
-from rlhf_gym.agents.rloo import RLOOConfig
+from rlhf_gym.agents.rloo_config import RLOOConfig
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import CHECKPOINTS, check_writable, write_json
-from rlhf_gym.pipelines.control import ControlResult, TeachingConfig, is_control, train_control
-from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
+from rlhf_gym.pipelines.environment import EnvironmentConfig, is_control, make_environment
 from rlhf_gym.pipelines.run_folder import CONFIG_FILE, refuse_other_run
+from rlhf_gym.pipelines.teaching_config import TeachingConfig
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from rlhf_gym.agents.lm_algorithm import LMAlgorithm
     from rlhf_gym.agents.sb3.stock import StockAgent
+    from rlhf_gym.pipelines.control import ControlResult
 
 POLICY_PREFIX = "policy."
 
@@ -304,6 +305,8 @@ def _policy_kwargs(config: TrainConfig) -> dict[str, Any]:
 def train_either(config: TrainConfig) -> TrainResult | ControlResult:
     """`train` where the task is to write, `train_control` where it is to act."""
     if config.environment.model is None and is_control(config.environment.env):
+        from rlhf_gym.pipelines.control import train_control
+
         return train_control(config)
     return train(config)
 

@@ -10,8 +10,8 @@ import tyro
 
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import to_json
-from rlhf_gym.pipelines.control import TeachingConfig, is_control
-from rlhf_gym.pipelines.environment import EnvironmentConfig
+from rlhf_gym.pipelines.environment import EnvironmentConfig, is_control
+from rlhf_gym.pipelines.teaching_config import TeachingConfig
 from rlhf_gym.pipelines.train import parse_settings
 from rlhf_gym.rewards.schemes import CONTROL_PRESETS, PRESETS, Scheme, parse_schemes
 

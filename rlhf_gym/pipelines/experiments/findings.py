@@ -12,13 +12,13 @@ from rlhf_gym.core.calibration import Estimate
 from rlhf_gym.core.errors import InvalidArgument, InvalidData
 from rlhf_gym.pipelines.experiments.cells import SUMMARY, Cell, Experiment
 from rlhf_gym.pipelines.experiments.curves import Curve, Curves
-from rlhf_gym.pipelines.experiments.judging import HEADLINES
 from rlhf_gym.pipelines.experiments.statistics import (
     Pair,
     compare_pairs,
     interquartile_mean,
     probability_of_improvement,
 )
+from rlhf_gym.pipelines.experiments.titles import HEADLINES
 from rlhf_gym.rewards.control_schemes import control_scheme, moves_optimum
 
 EXACT_ID = "rlhf_gym/Exact-v0"

@@ -20,6 +20,7 @@ from rlhf_gym.agents.sb3.stock import StockAgent
 from rlhf_gym.envs.exact import ExactVectorEnv
 from rlhf_gym.envs.sb3 import make_sb3_env
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
+from rlhf_gym.pipelines.experiments.titles import HEADLINES as HEADLINES
 from rlhf_gym.pipelines.generation import Generation, draw_prompts, generate, text_task
 from rlhf_gym.pipelines.studies.agent_cells import judged_policy
 from rlhf_gym.pipelines.text_metrics import distinct_n, finish_shares, repetition
@@ -27,9 +28,6 @@ from rlhf_gym.rewards.scheme_terms import TaskReward, taken_apart
 
 JUDGE_SEED = 10_000
 """Of prompts and sampling: all agents answer the same prompts, in an order met by none before."""
-
-HEADLINES = ("share", "gold", "gold_return")
-"""By which metric schemes are compared: the first of these that there is."""
 
 
 @dataclass(frozen=True)

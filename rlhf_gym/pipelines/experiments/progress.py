@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlhf_gym.pipelines.experiments.cells import FAILURE, PROGRESS, Cell, Experiment
-from rlhf_gym.pipelines.experiments.judging import HEADLINES
+from rlhf_gym.pipelines.experiments.titles import HEADLINES
 
 MARKS = {"done": "[green]●[/]", "running": "[yellow]◐[/]", "failed": "[red]✕[/]", "waiting": "○"}
 

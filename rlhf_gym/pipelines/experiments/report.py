@@ -14,12 +14,7 @@ from rich.console import Console
 
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.supervised.common import check_writable
-from rlhf_gym.pipelines.experiments.board import write_board
 from rlhf_gym.pipelines.experiments.cells import Experiment
-from rlhf_gym.pipelines.experiments.curves import scheme_curves
-from rlhf_gym.pipelines.experiments.figures import draw_curves, draw_frontier, draw_intervals
-from rlhf_gym.pipelines.experiments.findings import make_report
-from rlhf_gym.pipelines.experiments.tables import screen_table, write_cells, write_report
 from rlhf_gym.pipelines.experiments.titles import TITLES, UNITS
 
 
@@ -40,6 +35,12 @@ def show(config: ReportConfig) -> None:
         InvalidData: no experiment, or nothing finished.
         FolderNotWritable: before any work is done.
     """
+    from rlhf_gym.pipelines.experiments.board import write_board
+    from rlhf_gym.pipelines.experiments.curves import scheme_curves
+    from rlhf_gym.pipelines.experiments.figures import draw_curves, draw_frontier, draw_intervals
+    from rlhf_gym.pipelines.experiments.findings import make_report
+    from rlhf_gym.pipelines.experiments.tables import screen_table, write_cells, write_report
+
     folder = config.output or config.folder
     experiment = Experiment.read(config.folder)
     check_writable(folder)

@@ -1,4 +1,4 @@
-"""What quantities are called in pictures and tables."""
+"""What quantities are called in pictures and tables, and which of them decides."""
 
 from collections.abc import Collection, Mapping
 
@@ -22,6 +22,9 @@ UNITS: Mapping[str, str] = {
     "automated_return": "own return",
 }
 """Columns of the report."""
+
+HEADLINES = ("share", "gold", "gold_return")
+"""By which metric schemes are compared: the first of these that there is."""
 
 
 def in_order(metrics: Collection[str]) -> list[str]:
