@@ -1,6 +1,7 @@
 """The `rlhf-gym` command: one subcommand a stage, each a dataclass that tyro turns into flags.
 
-Only the module of the chosen subcommand is imported, so `rlhf-gym --help` answers at once.
+Only the module of the chosen subcommand is imported, and that imports torch and what else the work
+needs when it runs: `rlhf-gym train --help` and a mistyped flag are answered at once.
 """
 
 from __future__ import annotations
