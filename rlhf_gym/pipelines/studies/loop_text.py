@@ -19,7 +19,7 @@ from rlhf_gym.pipelines.rlhf import RLHFConfig, RLHFLoop
 from rlhf_gym.pipelines.studies.kept import kept
 from rlhf_gym.pipelines.studies.loop_ways import ROUNDS, Way
 
-LABELS = 120
+LABELS = 400
 """Pairs labelled in each round."""
 TOKENS = 24_000
 """Response tokens of each round's training."""
@@ -91,7 +91,6 @@ def loop_config(way: Way, output: Path, seed: int) -> RLHFConfig:
         reward_epochs=4.0,
         reward_token_loss=0.5,
         begin="newest",
-        ancestors=False,
         total_timesteps=TOKENS,
         ppo=PPOConfig(learning_rate=1e-3),
         evaluation_episodes=EPISODES,
