@@ -30,6 +30,7 @@ class TaskSettings:
         learner: other arguments of `RewardLearnerConfig`.
         explore: see `PreferenceConfig`.
         detours: see `PreferenceConfig`.
+        detour_length: see `PreferenceConfig`.
     """
 
     judges: Judges
@@ -46,6 +47,7 @@ class TaskSettings:
     learner: Mapping[str, Any] = field(default_factory=dict)
     explore: int = 4000
     detours: int = 0
+    detour_length: int = 8
 
     def preferences(self) -> PreferenceConfig:
         """Learning from comparisons, with 700 labels."""
@@ -54,6 +56,7 @@ class TaskSettings:
             rounds=self.rounds,
             explore=self.explore,
             detours=self.detours,
+            detour_length=self.detour_length,
             learner=RewardLearnerConfig(
                 judges=self.judges,
                 segment_length=self.segment_length,
@@ -67,13 +70,17 @@ class TaskSettings:
         )
 
 
-SETTINGS = ("schedule", "learner", "rounds", "explore", "detours")
+SETTINGS = ("schedule", "learner", "rounds", "explore", "detours", "detour_length")
 """Fields of `PreferenceConfig` that a task may have found its own values for."""
 
 SMALL: Mapping[str, Any] = {
     "selection": "uniform", "members": 5, "memory": 20_000, "hidden": (32,), "bins": 10,
 }  # fmt: skip
 """A reward learner for a few hundred labels."""
+
+DISPUTED: Mapping[str, Any] = {"selection": "disagreement", "candidates": 4}
+"""For clips with detours: about what is missing in its own clips an agent's networks agree, about
+detours they do not."""
 
 FIXED_L2 = (1e-9, 1e9)
 """A band that is never left: the penalty stays as it is. A moving one rose to 0.1 within a few
@@ -120,11 +127,9 @@ TASKS: Mapping[str, TaskSettings] = {
             "members": 8,
             "bins": 5,
             "memory": 10_000,
-            # What its own clips leave open the networks agree about; about detours they do not.
-            "selection": "disagreement",
-            "candidates": 4,
+            **DISPUTED,
         },
-        # Seven of ten clips. Dough is kneaded and rolled first or not at all, basil laid on last.
+        # Most of the clips. Dough is kneaded and rolled first or not at all, basil laid on last.
         detours=7168,
     ),
     # Whether an item was clicked is seen after it was shown; what it leaves behind does not last.
@@ -136,7 +141,9 @@ TASKS: Mapping[str, TaskSettings] = {
         15,
         1e-2,
         fit=BIG_STEPS,
-        learner={"bins": 0, "memory": 10_000},
+        learner={"bins": 0, "memory": 10_000, **DISPUTED},
+        detours=3584,
+        detour_length=4,
     ),
     # What a lesson is good for shows in how the student's memory changed; the measured score does
     # not. Errors of the reward add up over 60 steps: 30 ahead are far enough.
