@@ -69,7 +69,7 @@ def test_a_task_brings_its_settings_and_yours_win() -> None:
     assert TeachingConfig(preferences=mine).for_task(pizza).learner == mine.learner
     assert TeachingConfig().for_agent(pizza, "sb3.ppo")["gamma"] == 1.0
     assert (found.rounds, found.detours) == (30, 7168)
-    assert TeachingConfig().for_task("rlhf_gym/Navigation-v0").explore == 2000
+    assert TeachingConfig().for_task("rlhf_gym/Navigation-v0").explore == 15_360
     assert TeachingConfig(preferences=PreferenceConfig(rounds=5)).for_task(pizza).rounds == 5
     assert TeachingConfig(task_settings=False).for_agent(pizza, "sb3.ppo") == {}
     assert TeachingConfig().for_task("CartPole-v1") == PreferenceConfig()

@@ -29,7 +29,7 @@ from rlhf_gym.envs.control.navigation.hall import (
 )
 from rlhf_gym.envs.control.random import Draws, FloatArray
 
-FEATURES = 38
+FEATURES = 48
 SECOND = 0.05
 """Automated points that a step on the way costs."""
 
@@ -73,7 +73,7 @@ class NavigationDynamics(Dynamics[Hall]):
         )
 
     def observe(self, state: Hall) -> NDArray[np.float32]:
-        """What the robot sees, from where it stands: forwards is x, left is y; shape (n, 38)."""
+        """What the robot sees, from where it stands: forwards is x, left is y; shape (n, 48)."""
         ahead = direction(state.heading)
         features = np.empty((len(state.steps), FEATURES), dtype=np.float32)
         features[:, 0] = state.speed / TOP_SPEED
@@ -83,11 +83,11 @@ class NavigationDynamics(Dynamics[Hall]):
         features[:, 6:8] = ahead
         features[:, 8] = distance(state.robot, state.goal) / SIDE
         features[:, 9:11] = _bearing(state.goal - state.robot, ahead)
-        features[:, 11:17] = _seen(state.things[:, PILLARS] - state.robot[:, None], ahead)
-        features[:, 17:23] = _seen(state.things[:, PUDDLES] - state.robot[:, None], ahead)
-        features[:, 23:25] = _near(_turned(state.things[:, VASE] - state.robot, ahead))
-        features[:, 25] = state.vase_stands
-        features[:, 26:38] = _seen(state.people - state.robot[:, None], ahead, state.velocities)
+        features[:, 11:20] = _seen(state.things[:, PILLARS] - state.robot[:, None], ahead)
+        features[:, 20:29] = _seen(state.things[:, PUDDLES] - state.robot[:, None], ahead)
+        features[:, 29:32] = _ranged(state.things[:, VASE] - state.robot, ahead)
+        features[:, 32] = state.vase_stands
+        features[:, 33:48] = _seen(state.people - state.robot[:, None], ahead, state.velocities)
         return features
 
     def image(self, state: Hall) -> NDArray[np.uint8]:
@@ -119,27 +119,38 @@ def _turned(vectors: FloatArray, ahead: FloatArray) -> FloatArray:
     return np.stack([x, y], axis=-1)
 
 
-def _near(offsets: FloatArray) -> FloatArray:
-    """Offsets in metres, shape (..., 2), over 1 + their length: what is near is told apart best."""
-    length = np.sqrt(np.square(offsets).sum(axis=-1, keepdims=True))
-    return np.asarray(offsets / (1.0 + length))
-
-
 def _bearing(vectors: FloatArray, ahead: FloatArray) -> FloatArray:
-    """Cosine and sine of the direction of vectors, shape (n, 2), for the robot."""
+    """Cosine and sine of the direction of vectors, shape (..., 2), for the robot."""
     length = np.maximum(np.sqrt(np.square(vectors).sum(axis=-1)), 1e-6)
-    return np.asarray(_turned(vectors, ahead) / length[:, None])
+    return np.asarray(_turned(vectors, ahead) / length[..., None])
+
+
+def _ranged(offsets: FloatArray, ahead: FloatArray) -> FloatArray:
+    """Where something is, as a range finder tells it: how near (1 / (1 + metres)), and the cosine
+    and sine of its direction for the robot.
+
+    Whether it is nearer than so much is then a question about one number.
+
+    Args:
+        offsets: from the robot, metres, shape (..., 2).
+        ahead: where the robot looks, shape (..., 2).
+
+    Returns:
+        Shape (..., 3).
+    """
+    away = np.sqrt(np.square(offsets).sum(axis=-1, keepdims=True))
+    return np.concatenate([1.0 / (1.0 + away), _bearing(offsets, ahead)], axis=-1)
 
 
 def _seen(
     offsets: FloatArray, ahead: FloatArray, velocities: FloatArray | None = None
 ) -> FloatArray:
-    """Where k things of a kind are, shape (n, 2 k) or with velocities (n, 4 k), nearest first.
+    """Where k things of a kind are, shape (n, 3 k) or with velocities (n, 5 k), nearest first.
 
     By distance: what a network learns about the nearest then holds for whichever that is.
     """
     order = np.argsort(np.square(offsets).sum(axis=-1), axis=-1, kind="stable")[..., None]
-    nearest = _near(_turned(np.take_along_axis(offsets, order, axis=1), ahead[:, None]))
+    nearest = _ranged(np.take_along_axis(offsets, order, axis=1), ahead[:, None])
     if velocities is not None:
         moving = _turned(np.take_along_axis(velocities, order, axis=1), ahead[:, None])
         nearest = np.concatenate([nearest, moving], axis=-1)
@@ -160,11 +171,12 @@ class NavigationVectorEnv(ControlVectorEnv[Hall]):
     to 1.2 m/s) and steering (2 rad/s at 1, to the left). A step is a quarter of a second.
 
     ## Observation Space
-    `Box(-2, 2, (38,), float32)`. 0 speed / 1.2; 1:3 last action; 3 arrived; 4:6 position / 8 m;
+    `Box(-2, 2, (48,), float32)`. 0 speed / 1.2; 1:3 last action; 3 arrived; 4:6 position / 8 m;
     6:8 heading as a unit vector; 8 distance to the goal / 8 m. Then in the robot's frame, x ahead,
-    y to the left: 9:11 the goal's direction; and, nearest first, offsets in metres / (1 + their
-    length): 11:17 three pillars; 17:23 three puddles; 23:26 the vase, and whether it stands; 26:38
-    three people, each with her velocity in m/s.
+    y to the left: 9:11 the goal's direction as a unit vector; and, nearest first, how near a thing
+    is, 1 / (1 + metres), and its direction as a unit vector: 11:20 three pillars; 20:29 three
+    puddles; 29:33 the vase, and whether it stands; 33:48 three people, each with her velocity in
+    m/s.
 
     ## Starting State
     The robot on the left, the goal on the right of a hall of 8 m x 8 m, things between them.

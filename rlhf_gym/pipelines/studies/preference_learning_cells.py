@@ -80,7 +80,7 @@ class Task:
 
 STUDIED: Mapping[str, Task] = {
     "pizza": Task("rlhf_gym/Pizza-v0", timesteps=250_000, rows=64),
-    "navigation": Task("rlhf_gym/Navigation-v0", timesteps=150_000, rows=32),
+    "navigation": Task("rlhf_gym/Navigation-v0", timesteps=400_000, rows=128),
     "recommender": Task("rlhf_gym/Recommender-v0", rows=64),
     "tutor": Task("rlhf_gym/Tutor-v0", rows=64),
     "go": Task(

@@ -225,10 +225,10 @@ def test_observations_are_seen_from_the_robot() -> None:
     seen = env.dynamics.observe(env.state)[0]
     assert seen[8] == pytest.approx(3 / 8)
     assert seen[9:11] == pytest.approx([0.0, -1.0], abs=1e-6)  # the goal is to the right
-    # Offsets d become d / (1 + d): 2 m 2 / 3, 0.8 m 0.8 / 1.8.
-    assert seen[11:13] == pytest.approx([0.0, 2 / 3], abs=1e-6)
-    assert seen[23:26] == pytest.approx([2 / 3, 0.0, 1.0], abs=1e-6)
-    assert seen[26:30] == pytest.approx([0.8 / 1.8, 0.0, 0.0, -0.7], abs=1e-6)
+    # How near, 1 / (1 + d), and the direction, x ahead and y to the left.
+    assert seen[11:14] == pytest.approx([1 / 3, 0.0, 1.0], abs=1e-6)
+    assert seen[29:33] == pytest.approx([1 / 3, 1.0, 0.0, 1.0], abs=1e-6)
+    assert seen[33:38] == pytest.approx([1 / 1.8, 1.0, 0.0, 0.0, -0.7], abs=1e-6)
 
 
 def test_the_plan_in_characters() -> None:
