@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
+    from rlhf_gym.envs.text.vector import TextGenerationVectorEnv
     from rlhf_gym.pipelines.generation import Generation
 
 Judge = Literal["gold", "score"]
@@ -119,6 +120,7 @@ def collect(config: CollectConfig) -> CollectResult:
     check_writable(output.parent)
     env = make_environment(config.environment)
     task = text_task(env)
+    check_judge(config.judge, task)
     model = policy_model(config.policy, task.reference, task.tokenizer)
     prompts = np.repeat(draw_prompts(task, config.prompts, config.seed), config.completions)
     with counting("collect", len(prompts), shown=config.progress) as advance:
@@ -194,17 +196,21 @@ def policy_model(
     return reference
 
 
-def judged(generations: Sequence[Generation], judge: Judge | None) -> list[float]:
-    """What each response is worth: its gold reward, or its score where there is no gold.
+def check_judge(judge: Judge | None, task: TextGenerationVectorEnv) -> None:
+    """Refuse, before anything is written, a judge that the environment does not have.
 
     Raises:
         InvalidArgument: `gold` is asked for, and the environment has none.
     """
-    gold = [g.gold for g in generations if g.gold is not None]
-    if judge == "gold" and len(gold) < len(generations):
+    if judge == "gold" and task.gold is None:
         raise InvalidArgument(
             "judge", judge, "the environment has no gold reward", "Add --gold, or judge by score"
         )
+
+
+def judged(generations: Sequence[Generation], judge: Judge | None) -> list[float]:
+    """What each response is worth: its gold reward, or its score where there is no gold."""
+    gold = [g.gold for g in generations if g.gold is not None]
     if judge == "score" or len(gold) < len(generations):
         return [g.score for g in generations]
     return gold

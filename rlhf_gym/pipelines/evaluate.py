@@ -21,7 +21,8 @@ from rlhf_gym.core.command import Command
 from rlhf_gym.core.data import write_jsonl
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import check_writable, write_json
-from rlhf_gym.pipelines.collect import Judge, judged, policy_model
+from rlhf_gym.pipelines.collect import Judge, check_judge, judged, policy_model
+from rlhf_gym.pipelines.counting import counting
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
 from rlhf_gym.pipelines.text_metrics import (
     distinct_n,
@@ -58,6 +59,8 @@ class EvaluateConfig:
     """Prompts in the table of samples."""
     seed: int = 0
     """Of prompts and sampling."""
+    progress: bool = True
+    """Show a progress bar."""
 
     def __post_init__(self) -> None:
         for name, least in (("episodes", 1), ("examples", 0)):
@@ -136,6 +139,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         judge=config.judge,
         deterministic=config.deterministic,
         seed=config.seed,
+        progress=config.progress,
     )
     summary = {"policy": evaluation.policy, "reference": evaluation.reference}
     write_json(
@@ -155,6 +159,7 @@ def evaluate_policy(
     judge: Judge | None = None,
     deterministic: bool = False,
     seed: int = 0,
+    progress: bool = False,
 ) -> Evaluation:
     """Evaluate a language model in an environment.
 
@@ -165,19 +170,28 @@ def evaluate_policy(
         judge: what decides who wins; the gold reward if there is one, else the score.
         deterministic: take the most probable token instead of sampling.
         seed: of prompts and sampling; the two models draw from generators of the same seed.
+        progress: show a bar of the responses of both.
+
+    Raises:
+        InvalidArgument: no gold reward where one is asked for.
     """
     from rlhf_gym.pipelines.generation import draw_prompts, generate, text_task
 
     task = text_task(env)
+    check_judge(judge, task)
     prompts = draw_prompts(task, episodes, seed)
-    samples = generate(model, env, prompts, seed=seed, deterministic=deterministic)
+    writers = [model]
+    if task.reference is not None and task.reference is not model:
+        writers.append(task.reference)
+    with counting("evaluate", len(writers) * len(prompts), shown=progress) as advance:
+        written = [
+            generate(writer, env, prompts, seed=seed, deterministic=deterministic, advance=advance)
+            for writer in writers
+        ]
+    samples, others = written[0], written[-1]
     values = judged(samples, judge)
     if task.reference is None:
         return Evaluation(describe(samples), None, None, samples, [])
-    if model is task.reference:
-        others = samples
-    else:
-        others = generate(task.reference, env, prompts, seed=seed, deterministic=deterministic)
     return Evaluation(
         policy=describe(samples),
         reference=describe(others),

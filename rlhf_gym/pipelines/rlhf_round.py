@@ -27,7 +27,7 @@ from rlhf_gym.core.store import FeedbackStore
 from rlhf_gym.core.store.transfer import export_feedback
 from rlhf_gym.core.supervised.common import write_json
 from rlhf_gym.core.supervised.reward_model import RewardModelConfig, train_reward_model
-from rlhf_gym.pipelines.collect import judged, policy_model
+from rlhf_gym.pipelines.collect import check_judge, judged, policy_model
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
 from rlhf_gym.pipelines.evaluate import EvaluateConfig, evaluate
 from rlhf_gym.pipelines.rlhf_labels import HUMAN, Watch, label, teacher, wait
@@ -147,9 +147,11 @@ class Round:
             return list(json.loads(file.read_text(encoding="utf-8"))["queries"])
         config = self.config
         env = make_environment(sampling_environment(config.environment))
+        task = text_task(env)
+        check_judge(config.judge, task)
         sampled = sample(
             [
-                policy_model(None, text_task(env).reference),
+                policy_model(None, task.reference),
                 *(load_causal_lm(before.policy) for before in self.earlier),
             ],
             env,
@@ -252,6 +254,7 @@ class Round:
                 episodes=self.config.evaluation_episodes,
                 judge=self.config.judge,
                 seed=self.seed,
+                progress=self.config.progress,
             )
         )
         accuracies = [_summary(member)["result"]["accuracy"] for member in self.members]

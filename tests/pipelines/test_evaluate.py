@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -123,7 +124,9 @@ def test_files_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         examples=5,
     )
     show(config)
-    assert "win rate" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "80/80" in shown  # responses of both
+    assert "win rate" in shown
     summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())
     assert summary["policy"]["kl"][0] > 0.01
     assert 0 <= summary["win_rate"][1] <= summary["win_rate"][0] <= summary["win_rate"][2] <= 1
@@ -133,8 +136,16 @@ def test_files_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     table = (tmp_path / "evaluation" / "samples.md").read_text().splitlines()
     assert table[0] == "| prompt | reference | policy | score | gold | kl |"
     assert len(table) == 2 + 5
-    again = evaluate(config)
+    again = evaluate(dataclasses.replace(config, progress=False))
+    assert capsys.readouterr().out == ""
     assert [sample.completion for sample in again.samples] == [row["completion"] for row in rows]
+
+
+def test_a_judge_that_is_not_there_is_named_before_anything_is_written() -> None:
+    env = ExactVectorEnv(num_envs=2)
+    env.step = None  # nobody gets that far
+    with pytest.raises(InvalidArgument, match="no gold reward"):
+        evaluate_policy(env.reference, env, episodes=2, judge="gold")
 
 
 def test_texts_cannot_break_the_table() -> None:
