@@ -100,6 +100,7 @@ class TextEngine:
         self._stops[list(masks.rules.stop_ids)] = True
         self._stop_ids = frozenset(masks.rules.stop_ids)
         self._last_length = max_response_tokens - 1
+        self._unpaid = np.zeros(num_envs)
         self.episodes_seen = 0
 
     def begin(
@@ -131,7 +132,7 @@ class TextEngine:
             (num_envs,).
         """
         ending = self._ending_rows(tokens)
-        rewards = np.zeros(len(tokens.ids))
+        rewards = self._unpaid.copy()
         if self._stepwise.is_needed:
             rows = self.responses.live_rows
             ended = np.zeros(len(tokens.ids), dtype=np.bool_)

@@ -23,6 +23,7 @@ from rlhf_gym.envs.text.grammars import Grammar
 from rlhf_gym.envs.text.infos import spread
 from rlhf_gym.envs.text.observations import Observation, Observations
 from rlhf_gym.envs.text.prompts import Order, PromptData, PromptOrder, load_prompts
+from rlhf_gym.envs.text.responses import NO_ROWS
 from rlhf_gym.envs.text.scoring import RewardLedger
 from rlhf_gym.rewards.base import RewardFunction, RewardTerm
 
@@ -220,7 +221,9 @@ class TextGenerationVectorEnv(AgentSide):
             device=self.device,
         )
         self._started = False
+        # Copies cost less than new arrays: the code that copies is in the caches already.
         self._everywhere = np.ones(self.num_envs, dtype=np.bool_)
+        self._nowhere = np.zeros(self.num_envs, dtype=np.bool_)
         self._observations = Observations(observation, self._engine.responses, self.rules)
         self.single_observation_space = self._observations.single_space
         self.observation_space = self._observations.space
@@ -279,16 +282,15 @@ class TextGenerationVectorEnv(AgentSide):
         if record is not None:
             calls.check_record(record, self.num_envs, self.rules.vocab_size)
         active = None if responses.all_live else responses.live.copy()
-        idle = responses.idle
+        idle = responses.idle if mode is AutoresetMode.NEXT_STEP else NO_ROWS
         ending, rewards = self._engine.write(tokens, record)
         if self.ends == "together" and len(ending):
             ending = responses.wait(ending)
-        terminated = np.zeros(self.num_envs, dtype=np.bool_)
-        truncated = np.zeros(self.num_envs, dtype=np.bool_)
+        terminated, truncated = self._nowhere.copy(), self._nowhere.copy()
         info: Info = {}
         if len(ending):
             info = self._end(ending, rewards, terminated, truncated)
-        if mode is AutoresetMode.NEXT_STEP and len(idle):
+        if len(idle):
             self._engine.begin(idle, self.np_random)
         if mode is AutoresetMode.DISABLED or self.ends == "together":
             info["active"] = self._everywhere.copy() if active is None else active
