@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from gymnasium.vector import AutoresetMode
@@ -41,6 +41,13 @@ class Wave(NamedTuple):
     sampling: float
     stepping: float
     token_seconds: list[float]
+
+
+class Motionless(TextGenerationVectorEnv):
+    """Its `step` does nothing, which costs something too."""
+
+    def step(self, actions: Any) -> Any:
+        """Nothing."""
 
 
 def sample_wave(env: TextGenerationVectorEnv, sampler: Sampler) -> Wave:
@@ -75,6 +82,9 @@ def sample_wave(env: TextGenerationVectorEnv, sampler: Sampler) -> Wave:
 def measure_step(task: BenchTask, batch: int, rounds: int) -> list[Measurement]:
     """Bookkeeping of `step`, reference pass and reward pass, as shares of the sampling.
 
+    Beside them stands what the bookkeeping would be if `step` did nothing: tokens and
+    log-probabilities are handed over, the clock is read, Python makes a call.
+
     Args:
         task: sizes of the networks and the response budget.
         batch: rows.
@@ -88,11 +98,14 @@ def measure_step(task: BenchTask, batch: int, rounds: int) -> list[Measurement]:
         "reward": RewardModel(models.reward),
     }
 
-    def runner(reward: RewardTerm | None) -> Callable[[], Wave]:
-        env = make_env(models, task, batch, reward)
+    def runner(
+        reward: RewardTerm | None, kind: type[TextGenerationVectorEnv] = TextGenerationVectorEnv
+    ) -> Callable[[], Wave]:
+        env = make_env(models, task, batch, reward, kind)
         return lambda: sample_wave(env, sampler)
 
-    waves = alternate({name: runner(reward) for name, reward in rewards.items()}, rounds)
+    runs = {name: runner(reward) for name, reward in rewards.items()}
+    waves = alternate({**runs, "nothing": runner(None, Motionless)}, rounds)
     sampling = statistics.median(wave.sampling for some in waves.values() for wave in some)
     stepping = {
         name: statistics.median(wave.stepping for wave in some) for name, some in waves.items()
@@ -103,6 +116,7 @@ def measure_step(task: BenchTask, batch: int, rounds: int) -> list[Measurement]:
         Measurement(
             f"bookkeeping of step, batch {batch}", "share", sampling, bare, BOOKKEEPING_TARGET
         ),
+        Measurement("  of which a step that does nothing", "share", sampling, stepping["nothing"]),
         Measurement("  reference pass", "share", sampling, reference),
         Measurement("  reward pass", "share", sampling, reward),
     ]
@@ -173,10 +187,14 @@ def attention_seconds(task: BenchTask, batch: int, keys: int, rounds: int) -> fl
 
 
 def make_env(
-    models: BenchModels, task: BenchTask, batch: int, reward: RewardTerm | None
+    models: BenchModels,
+    task: BenchTask,
+    batch: int,
+    reward: RewardTerm | None,
+    kind: type[TextGenerationVectorEnv] = TextGenerationVectorEnv,
 ) -> TextGenerationVectorEnv:
     """An environment whose responses all take the whole budget."""
-    return TextGenerationVectorEnv(
+    return kind(
         models.prompts,
         models.tokenizer,
         reward,
