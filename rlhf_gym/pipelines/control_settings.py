@@ -138,13 +138,13 @@ TASKS: Mapping[str, TaskSettings] = {
     # Whether an item was clicked is seen after it was shown; what it leaves behind does not last.
     "rlhf_gym/Recommender-v0": TaskSettings(
         "outcome",
-        10,
+        20,
         {"sb3.ppo": {**CURIOUS, "gamma": 0.9}},
         BY_THEN,
         15,
-        1e-2,
+        3e-2,
         fit=BIG_STEPS,
-        learner={"bins": 0, "memory": 10_000, **DISPUTED},
+        learner={"bins": 5, "memory": 10_000, **DISPUTED},
         detours=3584,
         detour_length=4,
     ),
