@@ -148,18 +148,18 @@ TASKS: Mapping[str, TaskSettings] = {
         detours=3584,
         detour_length=4,
     ),
-    # What a lesson is good for is what the student knows at its end, a potential; what it costs,
-    # frustration, goes with what is done in which state. Clips are whole lessons: errors of the
-    # reward that are small in ten steps add up over 60, and only who compares lessons tells of
-    # that. For the agent 30 steps ahead are far enough.
+    # What a lesson is good for shows in how the student's memory changed; the measured score does
+    # not. Clips are whole lessons: errors of the reward that are small in ten steps add up over 60,
+    # and only who compares lessons tells of that. For the agent 30 steps ahead are far enough.
     "rlhf_gym/Tutor-v0": TaskSettings(
-        "both",
+        "outcome",
         60,
         {"sb3.ppo": {**CURIOUS, "gamma": 0.97}},
         BY_THEN,
         15,
         fit=BIG_STEPS,
-        learner={"bins": 5, "memory": 10_000},
+        learner={"bins": 5, "memory": 10_000, **DISPUTED},
+        detours=3840,  # a lesson in each of 64 environments
     ),
     # Clips are whole episodes, as in Tutor. Whether a puddle is near is a matter of one number: a
     # line through its soft bins errs less about driving that nobody has seen than a network does.
