@@ -18,8 +18,6 @@ def test_quick_runs_prints_and_writes_down(tmp_path, capsys):
     assert written["machine"]["threads"] == "1"
     step, growth = written["results"].values()
     assert [row["kind"] for row in step] == ["share"] * 4
-    bookkeeping, nothing = step[0]["ours"], step[1]["ours"]
-    assert 0 < nothing < bookkeeping
     assert step[0]["value"] == pytest.approx(100 * step[0]["ours"] / step[0]["baseline"])
     assert len(growth) == 3
     assert "bookkeeping of step, batch 2" in capsys.readouterr().out
