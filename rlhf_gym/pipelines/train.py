@@ -49,7 +49,7 @@ class TrainConfig:
     )
     agent: str = "ppo"
     """Which algorithm; `rlhf-gym list` shows them."""
-    total_timesteps: int = 200_000
+    total_timesteps: int = 250_000
     """Response tokens to sample; steps, where the task is to act."""
     agent_kwargs: tuple[str, ...] = ()
     """Settings of the agent by name, `learning_rate=1e-3 n_steps=16`: arguments of a stock
