@@ -48,7 +48,7 @@ class PreferenceLearning:
     ```
     learning = PreferenceLearning(make_sb3_env("rlhf_gym/Pizza-v0", 16), "runs/pizza", "oracle")
     agent = PPO("MlpPolicy", learning.env)
-    learning.learn(agent, 200_000)
+    learning.learn(agent, 250_000)
     ```
 
     Off-policy agents take `replay_buffer_class=PreferenceReplayBuffer`.
