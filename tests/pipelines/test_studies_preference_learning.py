@@ -78,7 +78,11 @@ def test_teachers_share_the_oracles_cells(tiny: list[str], tmp_path: Path) -> No
     study.run(StudyConfig("preferences", seeds=1, tasks=(study.TEACHERS_TASK,), output=tmp_path))
     study.run(StudyConfig("preferences", seeds=1, teachers=True, output=tmp_path))
     assert len(tiny) == len(PAYS) + len(TEACHERS) - 1
-    assert (tmp_path / "preferences" / "teachers" / "report.md").is_file()
+    report = (tmp_path / "preferences" / "teachers" / "report.md").read_text()
+    head, _, *rows = [line.split("|") for line in report.splitlines() if line.startswith("|")]
+    column = head.index(" of the oracle's ")
+    # All cells are made alike, 4 + 0.
+    assert [row[column].strip() for row in rows] == ["", *["1.00"] * (len(TEACHERS) - 1)]
 
 
 def test_an_interrupted_study_reports_what_is_finished(

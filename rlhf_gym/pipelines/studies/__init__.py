@@ -92,7 +92,7 @@ class StudyConfig:
     """For the study of preferences: pizza, navigation, recommender, tutor, go. For the study of the
     loop: sentiment, pizza. All by default."""
     teachers: bool = False
-    """For the study of preferences: Pizza taught by each of the six teachers instead."""
+    """For the study of preferences: Tutor taught by each of the six teachers instead."""
     strips: bool = False
     """For the study of preferences: draw each task before and after, from agents it has kept."""
     output: Path = Path("runs/studies")

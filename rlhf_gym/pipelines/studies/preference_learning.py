@@ -17,6 +17,7 @@ from rlhf_gym.pipelines.studies.kept import kept
 from rlhf_gym.pipelines.studies.preference_learning_cells import (
     AUTOMATED,
     GOLD,
+    ORACLE,
     PAYS,
     STUDIED,
     TEACHERS,
@@ -35,16 +36,6 @@ if TYPE_CHECKING:
 Cells = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
 """Results by task and by what pays, one per seed."""
 
-COLUMNS = (
-    "task",
-    "paid by",
-    "seeds",
-    "gold return",
-    "of gold's own",
-    "automated return",
-    "held-out accuracy",
-    "seconds",
-)
 SHOWN = Pay("700 comparisons", labels=700)
 """Whose agent of the first seed the strips show."""
 TEACHERS_TASK = "tutor"
@@ -74,18 +65,36 @@ def run(config: StudyConfig) -> None:
         if found:
             target = folder / "teachers" if config.teachers else folder
             target.mkdir(parents=True, exist_ok=True)
-            report(found).publish(target)
+            report(found, pays).publish(target)
             for name, by_pay in found.items():
                 if STUDIED[name].opponents:
                     wins_report(name, by_pay).publish(target / f"{name}-wins")
             draw_returns(found, target / "returns.png")
 
 
-def report(cells: Cells) -> StudyReport:
-    """The table."""
-    table = StudyReport("Toy tasks taught by comparisons", COLUMNS)
+def report(cells: Cells, pays: Sequence[Pay]) -> StudyReport:
+    """The table: shares are of what gold leads to, or among teachers of what the oracle does.
+
+    Args:
+        cells: what is finished.
+        pays: the rows that it is of.
+    """
+    best, share_of = (GOLD, "of gold's own") if GOLD in pays else (ORACLE, "of the oracle's")
+    table = StudyReport(
+        "Toy tasks taught by comparisons",
+        (
+            "task",
+            "paid by",
+            "seeds",
+            "gold return",
+            share_of,
+            "automated return",
+            "held-out accuracy",
+            "seconds",
+        ),
+    )
     for name, by_pay in cells.items():
-        ceiling = [one["gold"] for one in by_pay.get(GOLD.name, ())]
+        ceiling = [one["gold"] for one in by_pay.get(best.name, ())]
         for pay, ones in by_pay.items():
             gold = over_seeds([one["gold"] for one in ones])
             table.add(
@@ -93,7 +102,7 @@ def report(cells: Cells) -> StudyReport:
                 pay,
                 len(ones),
                 gold,
-                _share([one["gold"] for one in ones], ceiling) if pay != GOLD.name else "",
+                _share([one["gold"] for one in ones], ceiling) if pay != best.name else "",
                 over_seeds([one["automated"] for one in ones]),
                 _mean_of(ones, "held_out_accuracy"),
                 _mean_of(ones, "seconds", ".0f"),

@@ -52,9 +52,13 @@ PAYS = (
     Pay("mixture", labels=700, automated_weight=0.2),
     GOLD,
 )
-TEACHERS = tuple(
-    Pay(f"700 by {name}", labels=700, teacher=name)
-    for name in ("oracle", "mistake", "stochastic", "skip", "myopic", "equal")
+ORACLE = Pay("700 by oracle", labels=700)
+TEACHERS = (
+    ORACLE,
+    *(
+        Pay(f"700 by {name}", labels=700, teacher=name)
+        for name in ("mistake", "stochastic", "skip", "myopic", "equal")
+    ),
 )
 """B-Pref's six. The oracle's cells are those of `700 comparisons`."""
 
