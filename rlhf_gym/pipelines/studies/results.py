@@ -106,7 +106,9 @@ class StudyReport:
         (folder / "report.md").write_text(self.markdown(), encoding="utf-8")
         write_json(folder / "results.json", {"title": self.title, **self.raw})
         console = Console()
-        table = Table(*self.columns, title=self.title)
+        table = Table(title=self.title)
+        for column in self.columns:
+            table.add_column(column, overflow="fold")  # narrow or piped, numbers are never cut off
         for row in self.rows:
             table.add_row(*row)
         console.print(table)
