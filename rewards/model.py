@@ -82,8 +82,9 @@ class RewardModel(ScoreTerm):
         if batch_size < 1:
             raise InvalidArgument("batch_size", batch_size, "no batch", "Give 1 or more")
         if isinstance(model, str | Path):
-            tokenizer = tokenizer or load_tokenizer(model)
-            model = load_reward_model(model, device="auto" if device is None else device)
+            source = model
+            model = load_reward_model(source, device="auto" if device is None else device)
+            tokenizer = tokenizer or load_tokenizer(source)
         if as_text is not None and tokenizer is None:
             raise InvalidArgument(
                 "tokenizer", None, "as_text makes texts, and nothing reads them", "Pass a tokenizer"

@@ -186,9 +186,6 @@ def _own_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:
 
     assert config.model is not None
     assert config.prompts is not None
-    reference, tokenizer = load_for_training(
-        config.model, end_token=config.end_token, device=config.device
-    )
     if config.reward is None and config.gold is None:
         raise InvalidArgument(
             "reward",
@@ -196,18 +193,25 @@ def _own_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:
             "a model of your own needs something that judges it",
             "Add --reward DIRECTORY of a reward model, or --reward module:function",
         )
-    reward = None
-    if config.reward is not None:
-        reward = load_reward(config.reward, "reward", config.device) - KLPenalty(
+    # What is quickly read comes first: a large model may take minutes.
+    prompts = read_prompts(config.prompts, config.prompt_column)
+    reward, gold = (
+        None if source is None else load_reward(source, field, config.device)
+        for field, source in (("reward", config.reward), ("gold", config.gold))
+    )
+    reference, tokenizer = load_for_training(
+        config.model, end_token=config.end_token, device=config.device
+    )
+    if reward is not None:
+        reward = reward - KLPenalty(
             reference,
             kl_controller(config.kl_coef, config.kl_target),
             estimator=config.kl_estimator or "k1",
             placement=config.kl_placement or "token",
             mode=config.kl_mode or "sampled",
         )
-    gold = None if config.gold is None else load_reward(config.gold, "gold", config.device)
     return TextGenerationVectorEnv(
-        read_prompts(config.prompts, config.prompt_column),
+        prompts,
         tokenizer,
         chat_template=config.chat_template,
         reference=reference,
@@ -240,6 +244,7 @@ def load_reward(source: str, field: str, device: str = "auto") -> RewardTerm:
         field: names it, in errors and in the log.
         device: where a reward model goes.
     """
+    from rlhf_gym.core.models import load_reward_model, load_tokenizer
     from rlhf_gym.rewards.base import as_reward
     from rlhf_gym.rewards.ensemble import EnsembleReward
     from rlhf_gym.rewards.model import RewardModel
@@ -247,10 +252,13 @@ def load_reward(source: str, field: str, device: str = "auto") -> RewardTerm:
     if ":" in source and not Path(source).exists():
         return as_reward(load_object(source, field))
     name = "reward_model" if field == "reward" else field
+    folders = [str(path) for path in sorted(Path(source).glob("member-*"))] or [source]
     members = [
-        RewardModel(member, name=name, device=device)
-        for member in sorted(Path(source).glob("member-*"))
+        RewardModel(
+            load_reward_model(folder, device=device, field=field),
+            load_tokenizer(folder),
+            name=name,
+        )
+        for folder in folders
     ]
-    if len(members) > 1:
-        return EnsembleReward(members, name=name)
-    return members[0] if members else RewardModel(source, name=name, device=device)
+    return EnsembleReward(members, name=name) if len(members) > 1 else members[0]

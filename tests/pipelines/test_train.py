@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from rlhf_gym.agents.checkpoint import newest_checkpoint
 from rlhf_gym.agents.ppo import PPOConfig
-from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint
+from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint, InvalidData
 from rlhf_gym.core.models import load_causal_lm, load_tokenizer, save_model
 from rlhf_gym.pipelines.curves import draw_training, read_scalars
 from rlhf_gym.pipelines.environment import EnvironmentConfig, make_environment
@@ -137,3 +137,19 @@ def test_prompts_may_be_lines_and_chats(tmp_path: Path) -> None:
     assert lines == ["i saw", "we watched this film"]
     chats = replace(own, prompts=str(tmp_path / "chats.jsonl"), chat_template=True)
     assert make_environment(chats).unwrapped.prompts.texts == ["i saw ,"]
+
+
+def test_prompts_are_read_before_models_and_a_reward_is_called_by_its_flag(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    nowhere, some = str(tmp_path / "nowhere"), tmp_path / "some.txt"
+    some.write_text("i saw this film\n")
+    own = EnvironmentConfig(model=nowhere, prompts=str(empty), reward=nowhere, num_envs=2)
+    with pytest.raises(InvalidData, match=r"empty\.txt"):
+        make_environment(own)
+    with pytest.raises(InvalidCheckpoint, match=r"reward='.*nowhere'"):
+        make_environment(replace(own, prompts=str(some)))
+    with pytest.raises(InvalidCheckpoint, match=r"gold='.*nowhere'"):
+        make_environment(replace(own, prompts=str(some), reward=None, gold=nowhere))
+    with pytest.raises(InvalidCheckpoint, match=r"model='.*nowhere'"):
+        make_environment(replace(own, prompts=str(some), reward="operator:concat"))
