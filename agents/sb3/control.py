@@ -65,7 +65,7 @@ class ControlAgent:
                 "agent",
                 self.algorithm,
                 f"it takes {self.actions} actions, the task has {env.action_space}",
-                "Choose another agent, or the task's other kind of actions",
+                "Choose another agent; tasks with both kinds take continuous=True or False",
             )
         policy = self.policy or _policy_for(env)
         kind: Any = self.load_class()

@@ -19,9 +19,12 @@ from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv, make_vector
 from rlhf_gym.envs.taught import TaughtVecEnv
-from rlhf_gym.pipelines.control_learning import SchemeTraining
+from rlhf_gym.pipelines.control_learning import SchemeTraining, is_begun
 from rlhf_gym.pipelines.environment import is_control as is_control
+from rlhf_gym.pipelines.environment import no_such_task, unknown_env_kwargs
 from rlhf_gym.pipelines.imitation import by_demonstrations
+from rlhf_gym.pipelines.named_values import parse_settings
+from rlhf_gym.pipelines.run_folder import ANOTHER_OUTPUT, CONFIG_FILE, refuse_other_run
 from rlhf_gym.pipelines.teaching_config import TeachingConfig as TeachingConfig
 from rlhf_gym.rewards.control_schemes import control_scheme
 from rlhf_gym.rewards.learned import AutomatedReward
@@ -68,17 +71,16 @@ def make_control_environment(env_id: str, num_envs: int, **kwargs: Any) -> Vecto
 
     try:
         return make_vector(env_id, num_envs, **kwargs)
-    except (GymnasiumError, TypeError) as error:
-        raise InvalidArgument(
-            "env", env_id, str(error), "`rlhf-gym list` shows the environments"
-        ) from error
+    except TypeError as error:
+        raise unknown_env_kwargs(kwargs, error) from error
+    except GymnasiumError as error:
+        raise no_such_task(env_id, error) from error
 
 
 def agent_settings(config: TrainConfig) -> dict[str, Any]:
     """Arguments of the agent: the task's own, then those of the command."""
-    from rlhf_gym.pipelines.train import parse_settings
-
-    found = config.teaching.for_agent(config.environment.env, config.agent)
+    task = config.environment
+    found = config.teaching.for_agent(task.env, config.agent, task.parsed_env_kwargs())
     given = parse_settings(config.agent_kwargs)
     return found | given | {"seed": config.seed, "verbose": config.verbose}
 
@@ -93,6 +95,8 @@ def train_control(config: TrainConfig, attached: Attached | None = None) -> Cont
     Raises:
         InvalidArgument: a setting for text, no such agent, reward or teacher.
         FolderNotWritable: before any work is done.
+        InvalidCheckpoint: answers about another task, of another teacher or to other settings are
+            in the folder.
     """
     from rlhf_gym.pipelines.train import Attached
 
@@ -100,8 +104,11 @@ def train_control(config: TrainConfig, attached: Attached | None = None) -> Cont
     kind: ControlAgent = CONTROL_AGENTS.load(config.agent)
     folder = Path(config.output)
     check_writable(folder)
-    env = make_control_environment(config.environment.env, config.environment.num_envs)
-    write_json(folder / "config.json", asdict(config))
+    if scheme is not None and scheme.reads_learned and is_begun(folder):
+        refuse_other_run(folder, config, ANOTHER_OUTPUT)
+    task = config.environment
+    env = make_control_environment(task.env, task.num_envs, **task.parsed_env_kwargs())
+    write_json(folder / CONFIG_FILE, asdict(config))
     settings = agent_settings(config) | {"tensorboard_log": str(folder)}
     if scheme is None:
         agent, labels = by_demonstrations(config, kind, env, settings)
@@ -111,7 +118,7 @@ def train_control(config: TrainConfig, attached: Attached | None = None) -> Cont
     agent.save(folder / "agent")
     gold, automated = judge(
         agent,
-        make_control_environment(config.environment.env, config.environment.num_envs),
+        make_control_environment(task.env, task.num_envs, **task.parsed_env_kwargs()),
         config.teaching.evaluation_episodes,
         seed=config.seed + EVALUATION_SEED,
         masked=kind.is_masked,

@@ -11,8 +11,10 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from rlhf_gym.agents.callbacks import GammaCallback
-from rlhf_gym.agents.preference_learning import PreferenceLearning
+from rlhf_gym.agents.preference_learning import ROUNDS, STORE, PreferenceLearning
+from rlhf_gym.agents.rounds import newest_round
 from rlhf_gym.agents.teaching import ReturnsCallback
+from rlhf_gym.core.store import FeedbackStore
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.envs.taught import TaughtVecEnv
 from rlhf_gym.pipelines.control_payment import PaymentHistograms, check_payment, shape
@@ -25,6 +27,16 @@ if TYPE_CHECKING:
 
     from rlhf_gym.agents.sb3.control import ControlAgent
     from rlhf_gym.pipelines.train import Attached, TrainConfig
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether an agent was taught in this folder: it holds answers, or a round."""
+    if newest_round(folder / ROUNDS) is not None:
+        return True
+    if not (folder / STORE).is_file():
+        return False
+    with FeedbackStore(folder / STORE) as store:
+        return store.progress().labels > 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,8 @@ class SchemeTraining:
             return payments[0]
 
         config = self.config
-        teaching = config.teaching.for_task(config.environment.env)
+        task = config.environment
+        teaching = config.teaching.for_task(task.env, task.parsed_env_kwargs())
         learning = PreferenceLearning(
             self.env,
             Path(config.output),

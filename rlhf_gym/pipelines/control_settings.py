@@ -187,3 +187,11 @@ TASKS: Mapping[str, TaskSettings] = {
     ),
 }
 """By environment id."""
+
+
+def settings_for(env_id: str, env_kwargs: Mapping[str, Any]) -> TaskSettings | None:
+    """What suits a task as its arguments make it, None where nothing was tried.
+
+    Another taste or board is tried with the same; another kind of actions is another task.
+    """
+    return None if env_kwargs.get("continuous") else TASKS.get(env_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from gymnasium.vector import VectorEnv
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.registry import load_object
 from rlhf_gym.envs.registration import CONTROL_ENVIRONMENTS, ENVIRONMENTS
+from rlhf_gym.pipelines.named_values import parse_settings
 
 if TYPE_CHECKING:
     from rlhf_gym.rewards.base import RewardTerm
@@ -28,6 +30,9 @@ class EnvironmentConfig:
 
     env: str = "rlhf_gym/Sentiment-v0"
     """A registered id; with `model` given, the task is built from the flags below instead."""
+    env_kwargs: tuple[str, ...] = ()
+    """Arguments of a registered task by name, as `gym.make` takes them: `taste=spicy`,
+    `continuous=True`."""
     num_envs: int = 64
     """How many responses are written side by side."""
     model: str | None = None
@@ -86,6 +91,14 @@ class EnvironmentConfig:
             raise InvalidArgument(
                 "prompts", None, "a model of your own needs prompts", "Add --prompts FILE"
             )
+        self.parsed_env_kwargs()
+        if self.model is not None and self.env_kwargs:
+            raise InvalidArgument(
+                "env_kwargs",
+                self.env_kwargs,
+                "a model of your own makes a task of your own",
+                "Leave it out; the other flags are the arguments of that task",
+            )
         if self.model is None and self.prompts is not None:
             raise InvalidArgument(
                 "model", None, "prompts of your own need a model", "Add --model DIRECTORY"
@@ -99,6 +112,14 @@ class EnvironmentConfig:
                         "a registered task has its own",
                         "Leave it out, or add --model DIRECTORY",
                     )
+
+    def parsed_env_kwargs(self) -> dict[str, Any]:
+        """Arguments of the registered task.
+
+        Raises:
+            InvalidArgument: not of the form name=value.
+        """
+        return parse_settings(self.env_kwargs, "env_kwargs", "taste=spicy")
 
 
 def is_control(env_id: str) -> bool:
@@ -155,11 +176,12 @@ def _registered_task(config: EnvironmentConfig, settings: dict[str, Any]) -> Vec
         "kl_mode": config.kl_mode,
         "max_response_tokens": config.max_response_tokens,
     }
-    overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    overrides = config.parsed_env_kwargs()
+    overrides |= {key: value for key, value in given.items() if value is not None}
     try:  # before a reward is looked for, which may not be meant for this task
         gym.spec(config.env)
     except GymnasiumError as error:
-        raise _no_such_task(config.env, error) from error
+        raise no_such_task(config.env, error) from error
     if config.reward is not None:
         overrides["reward"] = load_reward(config.reward, "reward", config.device)
     if config.gold is not None:
@@ -170,12 +192,24 @@ def _registered_task(config: EnvironmentConfig, settings: dict[str, Any]) -> Vec
         overrides["temperature"] = config.temperature
     try:
         return gym.make_vec(config.env, num_envs=config.num_envs, **{**overrides, **settings})
+    except TypeError as error:
+        if config.env_kwargs:
+            raise unknown_env_kwargs(config.parsed_env_kwargs(), error) from error
+        raise
     except GymnasiumError as error:
-        raise _no_such_task(config.env, error) from error
+        raise no_such_task(config.env, error) from error
 
 
-def _no_such_task(env_id: str, error: Exception) -> InvalidArgument:
-    return InvalidArgument("env", env_id, str(error), "`rlhf-gym list` shows the environments")
+def no_such_task(env_id: str, error: Exception) -> InvalidArgument:
+    """What to say where Gymnasium does not know a task."""
+    reason = str(error).rstrip(". ")
+    return InvalidArgument("env", env_id, reason, "`rlhf-gym list` shows the environments")
+
+
+def unknown_env_kwargs(kwargs: Mapping[str, Any], error: TypeError) -> InvalidArgument:
+    """What to say where a task has no such arguments."""
+    remedy = "The task's docstring lists what it takes"
+    return InvalidArgument("env_kwargs", dict(kwargs), str(error), remedy)
 
 
 def _own_task(config: EnvironmentConfig, settings: dict[str, Any]) -> VectorEnv:

@@ -11,6 +11,9 @@ from rlhf_gym.core.errors import InvalidCheckpoint
 from rlhf_gym.core.supervised.common import to_json
 
 CONFIG_FILE = "config.json"
+BEGIN_ANEW = "Give another --output, or --no-resume to delete that run's checkpoints and begin anew"
+ANOTHER_OUTPUT = "Give another --output; what was labelled there stays"
+"""What to do where a run may not be deleted."""
 
 # Fields that may change between a run and its resumption: they do not change what is learned, or,
 # as `total_timesteps`, only for how long.
@@ -23,11 +26,13 @@ _FREE_TO_CHANGE = frozenset(
         "progress",
         "verbose",
         "environment.device",
+        "teaching.labels",
+        "teaching.evaluation_episodes",
     }
 )
 
 
-def refuse_other_run(folder: Path, config: object) -> None:
+def refuse_other_run(folder: Path, config: object, remedy: str = BEGIN_ANEW) -> None:
     """Refuse to go on in a folder with other settings than those the run there was begun with.
 
     A checkpoint brings its own settings: new ones would be written down and not be used.
@@ -35,6 +40,7 @@ def refuse_other_run(folder: Path, config: object) -> None:
     Args:
         folder: with the configuration of the run there, if it was written.
         config: a dataclass.
+        remedy: what to do.
 
     Raises:
         InvalidCheckpoint: the settings differ.
@@ -46,7 +52,7 @@ def refuse_other_run(folder: Path, config: object) -> None:
     here = dict(_flat(to_json(config)))
     # A field that only one of them has came or went with a version of the library.
     differing = [
-        f"{name.removeprefix('environment.')} (there {there[name]!r}, here {here[name]!r})"
+        f"{_flag(name)} (there {there[name]!r}, here {here[name]!r})"
         for name in sorted(there.keys() & here.keys() - _FREE_TO_CHANGE)
         if there[name] != here[name]
     ]
@@ -55,8 +61,13 @@ def refuse_other_run(folder: Path, config: object) -> None:
             "output",
             str(folder),
             f"it holds a run of other settings: {', '.join(differing)}",
-            "Give another --output, or --no-resume to delete that run's checkpoints and begin anew",
+            remedy,
         )
+
+
+def _flag(name: str) -> str:
+    """A field as the command line calls it."""
+    return name.removeprefix("environment.").removeprefix("teaching.")
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

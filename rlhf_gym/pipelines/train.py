@@ -6,7 +6,6 @@ Stable-Baselines3 saves no environment.
 
 from __future__ import annotations
 
-import ast
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,6 +24,7 @@ from rlhf_gym.core.command import Command
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import CHECKPOINTS, check_writable, write_json
 from rlhf_gym.pipelines.environment import EnvironmentConfig, is_control, make_environment
+from rlhf_gym.pipelines.named_values import parse_settings
 from rlhf_gym.pipelines.run_folder import CONFIG_FILE, refuse_other_run
 from rlhf_gym.pipelines.teaching_config import TeachingConfig
 
@@ -267,26 +267,6 @@ def _train_stock(
     if model is not None:
         policy = save_model(model, env.unwrapped.tokenizer, folder / "policy")  # type: ignore[attr-defined]
     return TrainResult(folder, policy, agent.num_timesteps, agent._n_updates)
-
-
-def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """Settings from `name=value`, values as Python writes them; what is no such value is a string.
-
-    Raises:
-        InvalidArgument: without an equals sign, or with nothing before it.
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            raise InvalidArgument(
-                "agent_kwargs", pair, "not of the form name=value", "Write learning_rate=1e-3"
-            )
-        try:
-            settings[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            settings[name] = value
-    return settings
 
 
 def _policy_kwargs(config: TrainConfig) -> dict[str, Any]:

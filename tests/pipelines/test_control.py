@@ -1,12 +1,14 @@
+import json
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import tyro
+from stable_baselines3 import SAC
 
 from rlhf_gym.agents.preference_learning import PreferenceConfig
-from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint
 from rlhf_gym.core.preferences import RewardLearnerConfig
 from rlhf_gym.pipelines.control import ControlResult, TeachingConfig, is_control
 from rlhf_gym.pipelines.control_settings import TASKS
@@ -59,6 +61,38 @@ def test_a_finished_run_is_gone_on_with(tmp_path: Path) -> None:
     assert longer.labels == 9
 
 
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (("--teacher", "mistake"), r"teacher \(there 'oracle', here 'mistake'\)"),
+        (("--env-kwargs", "taste=spicy"), r"env_kwargs \(there \[\], here \['taste=spicy'\]\)"),
+        (("--preferences.learner.segment-length", "6"), r"preferences.learner.segment_length"),
+        (("--env", "rlhf_gym/Tutor-v0"), r"env \(there 'rlhf_gym/Pizza-v0'"),
+    ],
+)
+def test_answers_to_other_questions_are_not_gone_on_with(
+    flags: tuple[str, ...], problem: str, tmp_path: Path
+) -> None:
+    run(tmp_path, "--reward", "preferences", "--labels", "9")
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    with pytest.raises(InvalidCheckpoint, match=f"{problem}.*another --output"):
+        run(tmp_path, "--reward", "preferences", "--labels", "9", *flags)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == kept
+
+
+def test_a_run_that_never_began_may_be_put_right(tmp_path: Path) -> None:
+    long = ("--preferences.learner.segment-length", "500")
+    with pytest.raises(InvalidArgument, match="segment_length=500"):
+        run(tmp_path, "--reward", "preferences", "--labels", "9", *long)
+    assert run(tmp_path, "--reward", "preferences", "--labels", "9").labels == 9
+
+
+def test_a_run_may_be_given_more_labels(tmp_path: Path) -> None:
+    run(tmp_path, "--reward", "preferences", "--labels", "9")
+    flags = ("--reward", "preferences", "--labels", "15", "--total-timesteps", "600")
+    assert run(tmp_path, *flags).labels == 15
+
+
 def test_a_task_brings_its_settings_and_yours_win() -> None:
     pizza = "rlhf_gym/Pizza-v0"
     found = TeachingConfig(labels=9).for_task(pizza)
@@ -73,6 +107,27 @@ def test_a_task_brings_its_settings_and_yours_win() -> None:
     assert TeachingConfig(preferences=PreferenceConfig(rounds=5)).for_task(pizza).rounds == 5
     assert TeachingConfig(task_settings=False).for_agent(pizza, "sb3.ppo") == {}
     assert TeachingConfig().for_task("CartPole-v1") == PreferenceConfig()
+
+
+def test_settings_that_were_found_are_for_the_kind_of_actions_they_were_found_with() -> None:
+    pizza, plain = "rlhf_gym/Pizza-v0", PreferenceConfig()
+    spicy = {"taste": "spicy", "continuous": False}
+    assert TeachingConfig().for_task(pizza, spicy) == TeachingConfig().for_task(pizza)
+    assert TeachingConfig().for_agent(pizza, "sb3.ppo", {"continuous": True}) == {}
+    assert TeachingConfig().for_task(pizza, {"continuous": True}) == plain
+
+
+def test_arguments_of_the_task_reach_training_and_judging(tmp_path: Path) -> None:
+    flags = ("--agent", "sb3.sac", "--reward", "gold", "--agent-kwargs", "learning_starts=100")
+    run(tmp_path, *flags, "--env-kwargs", "taste=vegetarian", "continuous=true")
+    agent = SAC.load(tmp_path / "agent")
+    task = gym.make("rlhf_gym/Pizza-v0", taste="vegetarian", continuous=True)
+    assert (agent.observation_space, agent.action_space) == (
+        task.observation_space,
+        task.action_space,
+    )
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["environment"]["env_kwargs"] == ["taste=vegetarian", "continuous=true"]
 
 
 def test_settings_are_for_registered_tasks_whose_episodes_are_long_enough() -> None:
@@ -100,6 +155,9 @@ def test_settings_are_for_registered_tasks_whose_episodes_are_long_enough() -> N
         (("--lora", "4"), "no language model"),
         (("--policy", "somewhere"), "no language model"),
         (("--agent-kwargs", "colour=1"), "agent_kwargs"),
+        (("--env-kwargs", "colour=red"), r"env_kwargs=.*red.*colour"),
+        (("--env-kwargs", "taste"), "env_kwargs='taste'.*taste=spicy"),
+        (("--env-kwargs", "taste=sweet"), "taste='sweet'.*'spicy'"),
     ],
 )
 def test_mistakes_are_named(flags: tuple[str, ...], problem: str, tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from rlhf_gym.core.models import load_causal_lm
 from rlhf_gym.pipelines.curves import read_scalars
 from rlhf_gym.pipelines.environment import EnvironmentConfig
 from rlhf_gym.pipelines.evaluate import EvaluateConfig, evaluate
+from rlhf_gym.pipelines.named_values import parse_settings
 from rlhf_gym.pipelines.studies.agent_cells import acts_greedily
-from rlhf_gym.pipelines.train import TrainConfig, parse_settings, train
+from rlhf_gym.pipelines.train import TrainConfig, train
 
 ENVIRONMENT = EnvironmentConfig(env="rlhf_gym/Exact-v0", num_envs=16)
 MORE_THAN_A_LANGUAGE_MODEL = (

@@ -11,8 +11,8 @@ import tyro
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.supervised.common import to_json
 from rlhf_gym.pipelines.environment import EnvironmentConfig, is_control
+from rlhf_gym.pipelines.named_values import parse_settings
 from rlhf_gym.pipelines.teaching_config import TeachingConfig
-from rlhf_gym.pipelines.train import parse_settings
 from rlhf_gym.rewards.schemes import CONTROL_PRESETS, PRESETS, Scheme, parse_schemes
 
 
@@ -94,10 +94,10 @@ class CompareConfig:
         }
         if self.is_control:
             # What suits a task may change from one version to the next: as it is, not its name.
-            env_id = self.environment.env
-            found = self.teaching.for_agent(env_id, self.agent)
+            env_id, kwargs = self.environment.env, self.environment.parsed_env_kwargs()
+            found = self.teaching.for_agent(env_id, self.agent, kwargs)
             settings["teaching"] = asdict(self.teaching)
-            settings["teaching.for_task"] = asdict(self.teaching.for_task(env_id))
+            settings["teaching.for_task"] = asdict(self.teaching.for_task(env_id, kwargs))
             settings["teaching.for_agent"] = {name: repr(value) for name, value in found.items()}
         return dict(to_json(settings))
 

@@ -32,12 +32,12 @@ def check_control(config: CompareConfig, cell: Cell) -> None:
     """
     scheme = control_scheme(cell.scheme.expression)
     kind: ControlAgent = CONTROL_AGENTS.load(config.agent)
-    env_id = config.environment.env
-    env = GymnasiumVecEnv(make_control_environment(env_id, config.environment.num_envs))
+    env_id, kwargs = config.environment.env, config.environment.parsed_env_kwargs()
+    env = GymnasiumVecEnv(make_control_environment(env_id, config.environment.num_envs, **kwargs))
     agent = kind.make(env, **agent_settings(_training(config, cell)))
     env.close()
     try:
-        check_payment(scheme, agent, config.teaching.for_task(env_id).learner.judges)
+        check_payment(scheme, agent, config.teaching.for_task(env_id, kwargs).learner.judges)
     except InvalidArgument as error:
         raise InvalidArgument(
             "schemes",
