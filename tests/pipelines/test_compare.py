@@ -224,12 +224,14 @@ def pizza(folder: Path, schemes: str, *kwargs: str) -> CompareConfig:
 def test_tasks_of_acting(tmp_path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    experiment = compare(pizza(tmp_path / "x", "gold,mixture,potential"))
+    spicy = ("--env-kwargs", "taste=spicy")
+    experiment = compare(pizza(tmp_path / "x", "gold,mixture,potential", *spicy))
     gold, mixture, _ = experiment.cells
     assert {"gold_return", "automated_return"} <= set(gold.metrics)
     assert [cell.metrics["labels"] for cell in experiment.cells] == [0, 9, 9]
     run = json.loads((mixture.folder / "training/config.json").read_text())
     assert run["environment"]["reward"] == "preferences + 0.5 * automated"
+    assert run["environment"]["env_kwargs"] == ["taste=spicy"]
     logged = EventAccumulator(str(experiment.cells[2].folder), {"histograms": 0})
     assert "reward/gold" in logged.Reload().Tags()["scalars"]
     assert logged.Tags()["histograms"] == ["terms/automated", "terms/shaping"]

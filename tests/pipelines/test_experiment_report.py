@@ -90,7 +90,7 @@ def test_the_report_of_half_an_experiment(experiment: Experiment, capsys) -> Non
 
 def test_the_report_of_tasks_of_acting(tmp_path: Path) -> None:
     written = "gold,automated,mine=gold+shaping('no_longer_there:progress')"
-    environment = EnvironmentConfig(env="rlhf_gym/Pizza-v0")
+    environment = EnvironmentConfig(env="rlhf_gym/Pizza-v0", env_kwargs=("taste=spicy",))
     config = CompareConfig(
         schemes=written, environment=environment, seeds=2, agent="sb3.ppo", output=str(tmp_path)
     )
@@ -106,6 +106,7 @@ def test_the_report_of_tasks_of_acting(tmp_path: Path) -> None:
         events.close()
     show(ReportConfig(tmp_path))
     lines = (tmp_path / "report.md").read_text().splitlines()
+    assert "rlhf_gym/Pizza-v0 (taste=spicy)" in lines[0]
     # gold's mean over training is that of 1 to 3; what a scheme moves is told from its form
     assert "| gold | no | 2 | 3.500 [3.000, 4.000] | 2.000 |  |" in lines
     assert [line.split(" | ")[1] for line in lines if "| 2 |" in line] == ["no", "yes", ""]

@@ -107,6 +107,8 @@ def make_report(experiment: Experiment, curves: Curves) -> Report:
     ]
     settings = experiment.settings
     task = settings.get("environment.model") or settings["environment.env"]
+    if arguments := settings.get("environment.env_kwargs"):
+        task = f"{task} ({', '.join(arguments)})"
     return Report(
         f"{settings['agent']} on {task}, {settings['budget']:,} timesteps",
         headline,
