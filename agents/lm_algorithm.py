@@ -30,6 +30,7 @@ from rlhf_gym.agents.optimizers import make_optimizer
 from rlhf_gym.agents.saved_file import check_saved_file
 from rlhf_gym.agents.stepping import TextStepper, make_stepper
 from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.seeds import check_seed
 from rlhf_gym.envs.sb3 import GymnasiumVecEnv
 from rlhf_gym.envs.text.observed_masks import ObservedMasks
 
@@ -75,6 +76,7 @@ class LMAlgorithm(BaseAlgorithm):
         _init_setup_model: bool = True,
         **fields: Any,
     ) -> None:
+        check_seed(seed)
         self.config = make_config(self.config_class, config, fields)
         if isinstance(env, str):
             env = make_env(env, self.config.episodes_per_update)

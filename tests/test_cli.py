@@ -106,6 +106,17 @@ def test_list_shows_environments_agents_and_rewards(capsys: pytest.CaptureFixtur
         (["train", "--prompts", "somewhere"], "model=None"),
         (["pretrain", "--corpus", "no/such/file.txt", "--output", "{tmp}/lm"], "no/such/file.txt"),
         (["study", "nonsense"], "study='nonsense'"),
+        (["train", "--seed", "-1"], "seed=-1: no seed."),
+        (
+            ["sft", "--model", "a", "--data", "b", "--output", "c", "--seed", "4294967296"],
+            "seed=4294",
+        ),
+        (["demo", "--seed", "-2"], "seed=-2"),
+        (["demo", "--reviews", "0"], "reviews=0"),
+        (["evaluate", "--seed", "-1"], "seed=-1"),
+        (["collect", "--seed", "-1"], "seed=-1"),
+        (["rlhf", "--seed", "-1"], "seed=-1"),
+        (["compare", "--schemes", "score", "--first-seed", "-1"], "first_seed=-1"),
     ],
 )
 def test_mistakes_end_with_their_message_and_status_2(

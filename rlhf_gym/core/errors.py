@@ -36,7 +36,8 @@ class InvalidArgument(RLHFGymError, ValueError):
     ) -> None:
         self.field = field if problem else ""
         self.value = value
-        shown = f"{field}={_short.repr(value)}: {problem}. {remedy}."
+        end = "" if problem and problem.endswith(("?", "!", ".")) else "."
+        shown = f"{field}={_short.repr(value)}: {problem}{end} {remedy}."
         super().__init__(shown if problem else field)
 
     def __reduce__(self) -> tuple[Any, ...]:

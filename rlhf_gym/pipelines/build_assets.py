@@ -20,6 +20,7 @@ from rlhf_gym.core.command import Command
 from rlhf_gym.core.data import write_jsonl
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.labelers import make_teacher, text_rewards
+from rlhf_gym.core.seeds import check_seed
 from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.core.supervised.pretrain import PretrainConfig, pretrain
 from rlhf_gym.core.supervised.reward_model import RewardModelConfig, train_reward_model
@@ -66,6 +67,7 @@ class BuildAssetsConfig:
     """Show progress bars."""
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         for name in ("corpus", "demonstrations", "openings", "unseen"):
             if getattr(self, name) < 100:
                 raise InvalidArgument(

@@ -21,6 +21,7 @@ from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.feedback import Query, TextSegment, preference_records
 from rlhf_gym.core.labelers import MODEL, TEACHERS, Labeler, make_teacher, text_rewards
 from rlhf_gym.core.labels import Skip
+from rlhf_gym.core.seeds import check_seed
 from rlhf_gym.core.supervised.common import check_writable
 from rlhf_gym.core.tokenizers import check_same_tokens
 from rlhf_gym.pipelines.counting import counting
@@ -70,6 +71,7 @@ class CollectConfig:
     """Show a progress bar."""
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         fewest = 2 if self.question in ("ranking", "best") else 1
         for name, least in (("prompts", 1), ("completions", fewest)):
             if getattr(self, name) < least:

@@ -19,6 +19,8 @@ from rich.table import Table
 from rlhf_gym.agents.ppo_config import PPOConfig
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.data import write_jsonl
+from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.seeds import check_seed
 from rlhf_gym.core.supervised.common import check_writable
 from rlhf_gym.core.supervised.pretrain import PretrainConfig, PretrainResult, pretrain
 from rlhf_gym.core.supervised.reward_model import (
@@ -56,6 +58,12 @@ class DemoConfig:
     """Openings whose completions are ranked, four each, to learn the reward."""
     timesteps: int = 60_000
     """Response tokens to train PPO on."""
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        for name in ("reviews", "demonstrations", "prompts", "timesteps"):
+            if getattr(self, name) < 1:
+                raise InvalidArgument(name, getattr(self, name), "not a count", "Give 1 or more")
 
 
 def demo(config: DemoConfig) -> None:

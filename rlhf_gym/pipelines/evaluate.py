@@ -20,6 +20,7 @@ from rlhf_gym.core.calibration import Estimate, mean_interval
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.data import write_jsonl
 from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.seeds import check_seed
 from rlhf_gym.core.supervised.common import check_writable, write_json
 from rlhf_gym.pipelines.collect import Judge, check_judge, judged, policy_model
 from rlhf_gym.pipelines.counting import counting
@@ -63,6 +64,7 @@ class EvaluateConfig:
     """Show a progress bar."""
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         for name, least in (("episodes", 1), ("examples", 0)):
             if getattr(self, name) < least:
                 raise InvalidArgument(name, getattr(self, name), "too few", f"Give {least} or more")

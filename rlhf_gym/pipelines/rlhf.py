@@ -23,6 +23,7 @@ from rlhf_gym.core.command import Command
 from rlhf_gym.core.errors import InvalidArgument, InvalidCheckpoint
 from rlhf_gym.core.labelers import MODEL, Labeler
 from rlhf_gym.core.preferences.selection_names import methods_named
+from rlhf_gym.core.seeds import check_seed
 from rlhf_gym.core.store import FeedbackStore
 from rlhf_gym.core.supervised.common import check_writable, to_json, write_json
 from rlhf_gym.core.supervised.noise_setting import NoiseSetting
@@ -108,6 +109,7 @@ class RLHFConfig:
     """Show progress bars."""
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         for name in ("rounds", "labels", "candidates", "overlap", "members", "total_timesteps"):
             if getattr(self, name) < 1:
                 raise InvalidArgument(name, getattr(self, name), "not a count", "Give 1 or more")

@@ -22,6 +22,7 @@ from rlhf_gym.agents.registry import AGENTS
 from rlhf_gym.agents.rloo_config import RLOOConfig
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.seeds import check_seed
 from rlhf_gym.core.supervised.common import CHECKPOINTS, check_writable, write_json
 from rlhf_gym.pipelines.environment import EnvironmentConfig, is_control, make_environment
 from rlhf_gym.pipelines.named_values import parse_settings
@@ -89,6 +90,7 @@ class TrainConfig:
     """How an agent is taught where the task is to act."""
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.total_timesteps < 1:
             raise InvalidArgument(
                 "total_timesteps", self.total_timesteps, "nothing to learn from", "Give 1 or more"

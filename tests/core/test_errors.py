@@ -24,3 +24,8 @@ def test_gymnasium_can_add_to_a_message() -> None:
     assert rlhf_gym.__version__
     with pytest.raises(InvalidArgument, match=r"render_mode='rgb_array'.*rlhf_gym/Sentiment-v0"):
         gym.make("rlhf_gym/Sentiment-v0", render_mode="rgb_array")
+
+
+@pytest.mark.parametrize(("problem", "shown"), [("bad", "bad. Do"), ("bad?", "bad? Do")])
+def test_sentences_end_once(problem: str, shown: str) -> None:
+    assert str(InvalidArgument("x", 1, problem, "Do it")) == f"x=1: {shown} it."

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf_gym.core.errors import FolderNotWritable, InvalidArgument, InvalidCheckpoint
+from rlhf_gym.core.seeds import check_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -87,6 +88,7 @@ class StageConfig:
     """Show a progress bar."""
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         for name in ("batch_size", "accumulate", "log_every"):
             self._check(name, getattr(self, name) >= 1, "a count", "Give 1 or more")
         for name in ("max_steps", "evaluate_every", "checkpoint_every"):

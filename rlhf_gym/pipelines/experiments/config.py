@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from rlhf_gym.core.errors import InvalidArgument
+from rlhf_gym.core.seeds import check_seed
 from rlhf_gym.core.supervised.common import to_json
 from rlhf_gym.pipelines.environment import EnvironmentConfig, is_control
 from rlhf_gym.pipelines.named_values import parse_settings
@@ -53,8 +54,7 @@ class CompareConfig:
         for name in ("seeds", "budget", "jobs", "episodes", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InvalidArgument(name, getattr(self, name), "not a count", "Give 1 or more")
-        if self.first_seed < 0:
-            raise InvalidArgument("first_seed", self.first_seed, "no seed", "Give 0 or more")
+        check_seed(self.first_seed, "first_seed")
         parse_settings(self.agent_kwargs)
         self.parsed_schemes()
 

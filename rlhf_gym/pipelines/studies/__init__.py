@@ -17,6 +17,7 @@ import tyro
 from rlhf_gym.core.command import Command
 from rlhf_gym.core.errors import InvalidArgument
 from rlhf_gym.core.registry import Registry
+from rlhf_gym.core.seeds import check_seed
 
 STUDIES = Registry(
     "study",
@@ -101,8 +102,7 @@ class StudyConfig:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise InvalidArgument("seeds", self.seeds, "nothing would be run", "Give 1 or more")
-        if self.first_seed < 0:
-            raise InvalidArgument("first_seed", self.first_seed, "no seed", "Give 0 or more")
+        check_seed(self.first_seed, "first_seed")
 
     @property
     def seed_numbers(self) -> range:
