@@ -6,7 +6,7 @@ One set of settings for the agent, whatever pays it, and one for learning what t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rlhf_gym.agents.preference_config import PreferenceConfig
@@ -188,10 +188,20 @@ TASKS: Mapping[str, TaskSettings] = {
 }
 """By environment id."""
 
+CONTINUOUS: Mapping[str, TaskSettings] = {
+    # Pizzas of 12 steps. Who tries everything for long, as with one move at a time, cooks badly
+    # here even if paid by gold; the plain agent does not.
+    "rlhf_gym/Pizza-v0": replace(
+        TASKS["rlhf_gym/Pizza-v0"], segment_length=12, agents={}, detours=3072
+    ),
+}
+"""The same tasks with `continuous=True`."""
+
 
 def settings_for(env_id: str, env_kwargs: Mapping[str, Any]) -> TaskSettings | None:
     """What suits a task as its arguments make it, None where nothing was tried.
 
-    Another taste or board is tried with the same; another kind of actions is another task.
+    Another taste or board is taught with the same.
     """
-    return None if env_kwargs.get("continuous") else TASKS.get(env_id)
+    found = TASKS.get(env_id)
+    return CONTINUOUS.get(env_id, found) if env_kwargs.get("continuous") else found

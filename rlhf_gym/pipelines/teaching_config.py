@@ -34,8 +34,7 @@ class TeachingConfig:
     task_settings: bool = True
     """Where settings were found for a task (`control_settings`), use them: for the agent as far as
     agent_kwargs says nothing else, and in place of preferences.schedule, .learner, .rounds,
-    .explore, .detours and .detour_length where these are as they are by default. They were not
-    found for `continuous=True`, and are not used there."""
+    .explore, .detours and .detour_length where these are as they are by default."""
     evaluation_episodes: int = 100
     """Episodes, of the deterministic policy, in which the trained agent is judged."""
 

@@ -110,11 +110,16 @@ def test_a_task_brings_its_settings_and_yours_win() -> None:
 
 
 def test_settings_that_were_found_are_for_the_kind_of_actions_they_were_found_with() -> None:
-    pizza, plain = "rlhf_gym/Pizza-v0", PreferenceConfig()
+    pizza, amounts = "rlhf_gym/Pizza-v0", {"continuous": True}
     spicy = {"taste": "spicy", "continuous": False}
     assert TeachingConfig().for_task(pizza, spicy) == TeachingConfig().for_task(pizza)
-    assert TeachingConfig().for_agent(pizza, "sb3.ppo", {"continuous": True}) == {}
-    assert TeachingConfig().for_task(pizza, {"continuous": True}) == plain
+    assert TeachingConfig().for_agent(pizza, "sb3.ppo", amounts) == {}
+    task, over, steps = gym.make(pizza, **amounts), False, 0
+    task.reset(seed=0)
+    while not over:
+        *_, terminated, truncated, _ = task.step(task.action_space.sample())
+        over, steps = terminated or truncated, steps + 1
+    assert TeachingConfig().for_task(pizza, amounts).learner.segment_length == steps
 
 
 def test_arguments_of_the_task_reach_training_and_judging(tmp_path: Path) -> None:
