@@ -131,6 +131,7 @@ TASKS: Mapping[str, TaskSettings] = {
             "bins": 5,
             "memory": 10_000,
             **DISPUTED,
+            "candidates": 8,
         },
         # Most of the clips. Dough is kneaded and rolled first or not at all, basil laid on last.
         detours=7168,
