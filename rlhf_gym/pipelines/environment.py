@@ -202,8 +202,7 @@ def _registered_task(config: EnvironmentConfig, settings: dict[str, Any]) -> Vec
 
 def no_such_task(env_id: str, error: Exception) -> InvalidArgument:
     """What to say where Gymnasium does not know a task."""
-    reason = str(error).rstrip(". ")
-    return InvalidArgument("env", env_id, reason, "`rlhf-gym list` shows the environments")
+    return InvalidArgument("env", env_id, str(error), "`rlhf-gym list` shows the environments")
 
 
 def unknown_env_kwargs(kwargs: Mapping[str, Any], error: TypeError) -> InvalidArgument:
